@@ -1,0 +1,145 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a domain is: its configuration and its state, as libvirt shows them.
+
+All sizes are MiB unless the name says otherwise. `None` means absent from the XML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Optional, Tuple
+
+METADATA_NS = "urn:kvmops:fleet:1"
+
+RUNNING = "running"
+PAUSED = "paused"
+SHUTOFF = "shutoff"
+CRASHED = "crashed"
+SHUTTING_DOWN = "in_shutdown"
+SUSPENDED = "pmsuspended"
+NOSTATE = "nostate"
+
+ACTIVE_STATES = frozenset([RUNNING, PAUSED, SHUTTING_DOWN, SUSPENDED, NOSTATE])
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk, CD-ROM or floppy.
+
+    kind: file, block, network, volume, dir, nvme, vhostuser (the XML's `type`).
+    source: a path; for network `protocol://host[:port]/name`; for volume `pool/volume`; None = empty drive.
+    backing: sources below the first one, top down, when the XML names them.
+    """
+
+    target: str
+    device: str = "disk"
+    bus: Optional[str] = None
+    kind: str = "file"
+    source: Optional[str] = None
+    format: Optional[str] = None
+    readonly: bool = False
+    shareable: bool = False
+    cache: Optional[str] = None
+    discard: Optional[str] = None
+    serial: Optional[str] = None
+    backing: Tuple[str, ...] = ()
+
+    @property
+    def writable_image(self) -> bool:
+        return self.device in ("disk", "lun") and self.source is not None and not self.readonly
+
+
+@dataclass(frozen=True)
+class Nic:
+    """kind: bridge, network, direct, user … source: the bridge, network or device name."""
+
+    mac: Optional[str]
+    kind: str
+    source: Optional[str] = None
+    model: Optional[str] = None
+    portgroup: Optional[str] = None
+    target: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """kind: bios or efi. loader, nvram: paths. template: the variable store it was made from."""
+
+    kind: str = "bios"
+    loader: Optional[str] = None
+    nvram: Optional[str] = None
+    template: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Boot:
+    """Direct kernel boot: paths on the host and the kernel's command line."""
+
+    kernel: Optional[str] = None
+    initrd: Optional[str] = None
+    cmdline: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """mode: host-passthrough, host-model, maximum, custom; model and features only for custom."""
+
+    mode: Optional[str] = None
+    model: Optional[str] = None
+    features: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The configuration of one domain."""
+
+    name: str
+    uuid: str
+    type: str
+    memory_mib: int
+    vcpus: int
+    current_memory_mib: Optional[int] = None
+    current_vcpus: Optional[int] = None
+    arch: str = "x86_64"
+    machine: Optional[str] = None
+    emulator: Optional[str] = None
+    firmware: Firmware = field(default_factory=Firmware)
+    boot: Boot = field(default_factory=Boot)
+    cpu: Cpu = field(default_factory=Cpu)
+    disks: Tuple[Disk, ...] = ()
+    nics: Tuple[Nic, ...] = ()
+    graphics: Tuple[str, ...] = ()
+    tpm: Optional[str] = None
+    hostdevs: Tuple[str, ...] = ()
+    filesystems: Tuple[str, ...] = ()
+    hugepages: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def images(self) -> Tuple[Disk, ...]:
+        """The disks whose content is the guest's own data."""
+        return tuple(disk for disk in self.disks if disk.writable_image)
+
+
+@dataclass(frozen=True)
+class DomainStatus:
+    """What a domain is doing on one host.
+
+    state: one of the words above. job: the name of a running libvirt job, or None.
+    """
+
+    state: str
+    persistent: bool
+    autostart: bool = False
+    managed_save: bool = False
+    snapshots: int = 0
+    checkpoints: int = 0
+    job: Optional[str] = None
+    id: Optional[int] = None
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE_STATES

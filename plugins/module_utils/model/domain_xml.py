@@ -1,0 +1,175 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Domain XML, as libvirt prints it, into model/domain.py values."""
+
+from __future__ import annotations
+
+from typing import Dict, Optional, Tuple
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
+    METADATA_NS,
+    Boot,
+    Cpu,
+    Disk,
+    Domain,
+    Firmware,
+    Nic,
+)
+
+_SOURCE_ATTRIBUTE = {"file": "file", "block": "dev", "dir": "dir"}
+_UNITS_IN_BYTES = {
+    "b": 1,
+    "bytes": 1,
+    "kb": 1000,
+    "k": 1024,
+    "kib": 1024,
+    "mb": 1000**2,
+    "m": 1024**2,
+    "mib": 1024**2,
+    "gb": 1000**3,
+    "g": 1024**3,
+    "gib": 1024**3,
+    "tb": 1000**4,
+    "t": 1024**4,
+    "tib": 1024**4,
+}
+
+
+def read_domain(xml: str, what: str = "domain XML") -> Domain:
+    """Read one <domain>. Raises RequestError for anything that is not one."""
+    return domain_of(safe_xml.parse(xml, what))
+
+
+def domain_of(root: safe_xml.Element) -> Domain:
+    """The same from a parsed element."""
+    vcpu = root.find("vcpu")
+    return Domain(
+        name=safe_xml.text_of(root, "name"),
+        uuid=safe_xml.text_of(root, "uuid"),
+        type=root.get("type", ""),
+        memory_mib=_mib(root.find("memory")) or 0,
+        current_memory_mib=_mib(root.find("currentMemory")),
+        vcpus=int((vcpu.text or "1").strip()) if vcpu is not None else 1,
+        current_vcpus=int(vcpu.get("current")) if vcpu is not None and vcpu.get("current") else None,
+        arch=_attribute(root, "os/type", "arch") or "x86_64",
+        machine=_attribute(root, "os/type", "machine"),
+        emulator=safe_xml.text_of(root, "devices/emulator") or None,
+        firmware=_firmware(root),
+        boot=Boot(*[safe_xml.text_of(root, "os/" + part) or None for part in ("kernel", "initrd", "cmdline")]),
+        cpu=_cpu(root.find("cpu")),
+        disks=tuple(_disk(node) for node in root.iterfind("devices/disk")),
+        nics=tuple(_nic(node) for node in root.iterfind("devices/interface")),
+        graphics=tuple(safe_xml.attributes(root, "devices/graphics", "type")),
+        tpm=_attribute(root, "devices/tpm/backend", "type"),
+        hostdevs=tuple(node.get("type", "") for node in root.iterfind("devices/hostdev")),
+        filesystems=tuple(safe_xml.attributes(root, "devices/filesystem/target", "dir")),
+        hugepages=root.find("memoryBacking/hugepages") is not None,
+        metadata=_metadata(root),
+    )
+
+
+def _attribute(root: safe_xml.Element, path: str, name: str) -> Optional[str]:
+    found = safe_xml.attributes(root, path, name)
+    return found[0] if found else None
+
+
+def _mib(node: safe_xml.Element) -> Optional[int]:
+    """Memory elements are KiB unless they say otherwise (libvirt formatdomain, "memory")."""
+    if node is None or not (node.text or "").strip():
+        return None
+    size = int(node.text.strip()) * _UNITS_IN_BYTES[node.get("unit", "KiB").lower()]
+    return -(-size // 1024**2)
+
+
+def _firmware(root: safe_xml.Element) -> Firmware:
+    loader = root.find("os/loader")
+    nvram = root.find("os/nvram")
+    named = root.find("os").get("firmware") if root.find("os") is not None else None
+    pflash = loader is not None and loader.get("type") == "pflash"
+    return Firmware(
+        kind="efi" if named == "efi" or pflash else "bios",
+        loader=(loader.text or "").strip() or None if loader is not None else None,
+        nvram=((nvram.text or "").strip() or _attribute(nvram, "source", "file")) if nvram is not None else None,
+        template=nvram.get("template") if nvram is not None else None,
+    )
+
+
+def _cpu(node: safe_xml.Element) -> Cpu:
+    if node is None:
+        return Cpu()
+    return Cpu(
+        mode=node.get("mode"),
+        model=safe_xml.text_of(node, "model") or None,
+        features=tuple(
+            "%s=%s" % (feature.get("name"), feature.get("policy", "require")) for feature in node.iterfind("feature")
+        ),
+    )
+
+
+def _disk(node: safe_xml.Element) -> Disk:
+    driver = node.find("driver")
+    return Disk(
+        target=_attribute(node, "target", "dev") or "",
+        bus=_attribute(node, "target", "bus"),
+        device=node.get("device", "disk"),
+        kind=node.get("type", "file"),
+        source=source_of(node),
+        format=driver.get("type") if driver is not None else None,
+        cache=driver.get("cache") if driver is not None else None,
+        discard=driver.get("discard") if driver is not None else None,
+        readonly=node.find("readonly") is not None,
+        shareable=node.find("shareable") is not None,
+        serial=safe_xml.text_of(node, "serial") or None,
+        backing=_backing(node),
+    )
+
+
+def source_of(node: safe_xml.Element) -> Optional[str]:
+    """The source of a <disk> or <backingStore> as one string; see Disk.source. None for an empty drive."""
+    source = node.find("source")
+    kind = node.get("type", "file")
+    if source is None:
+        return None
+    if kind == "volume":
+        return "%s/%s" % (source.get("pool"), source.get("volume"))
+    if kind == "network":
+        host = source.find("host")
+        name, port = (host.get("name", ""), host.get("port")) if host is not None else ("", None)
+        place = "%s:%s" % (name, port) if port else name
+        return "%s://%s/%s" % (source.get("protocol"), place, (source.get("name") or "").lstrip("/"))
+    return source.get(_SOURCE_ATTRIBUTE.get(kind, kind))
+
+
+def _backing(node: safe_xml.Element) -> Tuple[str, ...]:
+    chain = []
+    below = node.find("backingStore")
+    while below is not None and below.get("type"):
+        chain.append(source_of(below) or "")
+        below = below.find("backingStore")
+    return tuple(chain)
+
+
+def _nic(node: safe_xml.Element) -> Nic:
+    source = node.find("source")
+    kind = node.get("type", "")
+    name = None
+    if source is not None:
+        name = source.get("network") or source.get("bridge") or source.get("dev")
+    return Nic(
+        mac=_attribute(node, "mac", "address"),
+        kind=kind,
+        source=name,
+        model=_attribute(node, "model", "type"),
+        portgroup=source.get("portgroup") if source is not None else None,
+        target=_attribute(node, "target", "dev"),
+    )
+
+
+def _metadata(root: safe_xml.Element) -> Dict[str, str]:
+    fleet = root.find("metadata/{%s}fleet" % METADATA_NS)
+    if fleet is None:
+        return {}
+    return {child.tag.split("}")[-1]: (child.text or "").strip() for child in fleet}
