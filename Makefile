@@ -1,0 +1,100 @@
+# make help lists what there is. Everything is made under .venv, .venv-sanity, .cache and .lab; make clean removes it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+ROOT := $(CURDIR)
+BIN := $(ROOT)/.venv/bin
+TOOLS := tests/tools
+LAB := tests/lab/lab
+LINK := .venv/collections/ansible_collections/kvmops/fleet
+
+export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
+export PATH := $(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration molecule \
+	demo lab-up lab-down test clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+setup: venv ## install what is missing: packages, .venv, what the lab needs
+	@[ ! -x tests/lab/setup ] || tests/lab/setup
+
+venv:
+	@$(TOOLS)/packages python3-venv python3-libvirt git
+	@$(TOOLS)/venv .venv tests/requirements.txt
+	@mkdir -p $(dir $(LINK)) && ln -sfn ../../../.. $(LINK)
+
+venv-sanity: venv
+	@$(TOOLS)/venv .venv-sanity tests/requirements-sanity.txt
+
+# --- quick: run it all day ------------------------------------------------------------------------------------------
+
+check: lint types unit ## lint, types and unit tests: two minutes at most
+
+format: venv ## let ruff write what make lint would complain about
+	@ruff check --fix --quiet . || true
+	@ruff format .
+
+lint: venv ## ruff, yamllint, ansible-lint (production), vermin (Python 3.8 on managed hosts)
+	ruff check .
+	ruff format --check .
+	yamllint --strict .
+	vermin --quiet --no-tips --eval-annotations --violations --target=3.8- plugins/module_utils plugins/modules
+	ansible-lint --strict
+
+types: venv ## mypy strict on model/ and plan/
+	mypy
+
+unit: venv ## the decisions, in milliseconds
+	pytest tests/unit -n 2
+
+# --- as others will judge it ----------------------------------------------------------------------------------------
+
+sanity: venv-sanity ## ansible-test sanity, all tests, no ignores
+	@$(TOOLS)/sanity
+
+units: venv-sanity ## the unit tests as ansible-test runs them
+	@cd "$$($(TOOLS)/tree)" && env -u ANSIBLE_CONFIG PATH="$(ROOT)/.venv-sanity/bin:$$PATH" \
+		ansible-test units --python default --num-workers 2
+
+docs-check: venv ## antsibull-docs on every plugin and role, antsibull-changelog on the fragments
+	@cd "$$($(TOOLS)/tree)" && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH="$(ROOT)/.cache/tree" \
+		antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all --disallow-unknown-collection-refs .
+	antsibull-changelog lint
+
+build: venv-sanity ## the package, and what Galaxy's importer says about it
+	@rm -rf .cache/build && mkdir -p .cache/build
+	ansible-galaxy collection build --output-path .cache/build .
+	@$(TOOLS)/import .cache/build/kvmops-fleet-*.tar.gz
+
+# --- on real hosts --------------------------------------------------------------------------------------------------
+
+integration: setup ## every module on lab hosts, then faults
+	pytest tests/integration
+
+molecule: setup ## the roles on bare hosts, and the two-host journey
+	molecule test --all
+
+demo: setup ## the main job on three real hosts, start to end
+	@tests/demo/demo
+
+lab-up: setup ## three hosts up and ready to look around
+	@$(LAB) up --hosts 3 --os bookworm,bookworm,trixie
+
+lab-down: ## take the lab down
+	@[ ! -x $(LAB) ] || $(LAB) down
+
+# --- everything -----------------------------------------------------------------------------------------------------
+
+test: ## everything, cheap things first
+	@$(TOOLS)/phases setup check sanity units docs-check build integration molecule
+
+clean: lab-down ## remove all that make has made here
+	rm -rf .venv .venv-sanity .cache .ansible collections tests/output .hypothesis .mypy_cache .pytest_cache .ruff_cache

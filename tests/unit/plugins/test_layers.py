@@ -1,0 +1,291 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who may import whom, read from the source. docs/architecture.md says why.
+
+Each rule is a function from a file to what it finds wrong, and is itself tried on a line that breaks it.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple, Sequence
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PLUGINS = ROOT / "plugins"
+OURS = "ansible_collections.kvmops.fleet.plugins."
+LAYERS = ("model", "plan", "host", "run")
+LICENCE = "# SPDX-License-Identifier: GPL-3.0-or-later"
+MAX_LINES = 400
+MAX_MAIN_LINES = 10
+
+LAYERS_SEEN_BY = {
+    "model": {"model"},
+    "plan": {"model", "plan"},
+    "host": {"model", "host"},
+    "run": {"model", "plan", "host", "run"},
+    "modules": {"run"},
+    "filter": {"model", "plan"},
+}
+
+# All that nouns and decisions need of the standard library: nothing here reads a file, a clock, a socket or chance.
+PURE = frozenset(
+    """
+    __future__ abc base64 bisect collections copy dataclasses decimal enum fnmatch fractions functools hashlib heapq
+    ipaddress itertools json math operator posixpath re shlex statistics string textwrap typing urllib.parse uuid
+    """.split()
+)
+IMPURE_NAMES = frozenset(["open", "print", "input", "exec", "eval", "__import__", "uuid1", "uuid4", "getnode"])
+
+STARTS_PROCESSES = frozenset(["subprocess", "pty", "multiprocessing", "asyncio"])
+OS_STARTS_PROCESSES = ("system", "popen", "spawn", "exec", "fork", "posix_spawn")
+
+ENDS_A_MODULE = frozenset(["check_mode", "fail_json", "exit_json"])
+
+
+class Source(NamedTuple):
+    """path: relative to plugins/. layer: the folder that the rules speak of."""
+
+    path: str
+    text: str
+
+    @property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @property
+    def layer(self) -> str:
+        parts = self.path.split("/")
+        return parts[1] if parts[0] == "module_utils" and len(parts) > 2 else parts[0]
+
+
+def imports(source: Source) -> Iterator[str]:
+    """Dotted names, `from a.b import c` as a.b.c; relative ones with their dots in front."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield "%s%s.%s" % ("." * node.level, node.module or "", alias.name)
+
+
+def top(name: str) -> str:
+    return name.split(".", 1)[0]
+
+
+def names_used(source: Source) -> Iterator[str]:
+    """Names, attributes and keywords of the code, and strings that could stand for one in getattr."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def os_calls(source: Source) -> Iterator[str]:
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+            yield node.attr
+    for name in imports(source):
+        if name.startswith("os."):
+            yield name.split(".")[1]
+
+
+# --- the rules ------------------------------------------------------------------------------------------------------
+
+
+def layer_sees_only_below(source: Source) -> Iterator[str]:
+    seen = LAYERS_SEEN_BY.get(source.layer)
+    if seen is None:
+        return
+    for name in imports(source):
+        if name.startswith(OURS + "module_utils."):
+            other = name[len(OURS + "module_utils.") :].split(".")[0]
+            if other not in seen:
+                yield "%s/ may not import %s/ (%s)" % (source.layer, other, name)
+
+
+def model_and_plan_are_pure(source: Source) -> Iterator[str]:
+    if source.layer not in ("model", "plan"):
+        return
+    for name in imports(source):
+        known = top(name) in sys.stdlib_module_names
+        if known and not {top(name), name.rpartition(".")[0]} & PURE:
+            yield "%s/ may import only the pure part of the standard library, not %s" % (source.layer, name)
+    used = [node.id for node in ast.walk(source.tree) if isinstance(node, ast.Name)]
+    for name in sorted(IMPURE_NAMES.intersection([*used, *(name.rpartition(".")[2] for name in imports(source))])):
+        yield "%s/ may not call %s" % (source.layer, name)
+
+
+def other_packages_have_their_place(source: Source) -> Iterator[str]:
+    if source.layer not in (*LAYERS, "modules"):
+        return
+    for name in imports(source):
+        if top(name) in sys.stdlib_module_names or name.startswith(OURS):
+            continue
+        if not any(top(name) == package and fits(source) for package, fits, words in PLACES):
+            allowed = [words for package, fits, words in PLACES if package == top(name)]
+            yield "%s is imported in %s only" % (name, " or ".join(allowed) or "no file of ours")
+
+
+PLACES = (
+    ("ansible", lambda source: source.layer == "run", "run/"),
+    ("lxml", lambda source: source.layer == "model" and source.path.endswith("_xml.py"), "model/*_xml.py"),
+    ("libvirt", lambda source: source.path == "module_utils/host/libvirt_api.py", "host/libvirt_api.py"),
+)
+
+
+def one_file_starts_processes(source: Source) -> Iterator[str]:
+    if not source.path.startswith("module_utils/") or source.path == "module_utils/host/commands.py":
+        return
+    for name in imports(source):
+        if top(name) in STARTS_PROCESSES:
+            yield "only host/commands.py starts processes (%s)" % name
+    for name in os_calls(source):
+        if name.startswith(OS_STARTS_PROCESSES):
+            yield "only host/commands.py starts processes (os.%s)" % name
+
+
+def one_file_ends_a_module(source: Source) -> Iterator[str]:
+    if source.layer not in (*LAYERS, "modules") or source.path == "module_utils/run/sentence.py":
+        return
+    for name in sorted(ENDS_A_MODULE.intersection(names_used(source))):
+        yield "only run/sentence.py speaks of %s" % name
+
+
+def module_is_docs_and_main(source: Source) -> Iterator[str]:
+    if source.layer != "modules":
+        return
+    functions = [
+        node for node in ast.walk(source.tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Lambda))
+    ]
+    if [getattr(node, "name", "lambda") for node in functions] != ["main"]:
+        yield "a module holds its documentation and main(), nothing else"
+    for node in functions:
+        lines = (node.end_lineno or 0) - node.lineno
+        if lines > MAX_MAIN_LINES:
+            yield "%s() has %d lines, more than %d" % (getattr(node, "name", "lambda"), lines, MAX_MAIN_LINES)
+
+
+def imports_are_absolute(source: Source) -> Iterator[str]:
+    for name in imports(source):
+        if name.startswith("."):
+            yield "imports are absolute (%s)" % name
+
+
+def header_names_the_licence(source: Source) -> Iterator[str]:
+    if LICENCE not in source.text.splitlines()[:6]:
+        yield "the first lines name the licence: " + LICENCE
+
+
+def file_is_short(source: Source) -> Iterator[str]:
+    lines = source.text.count("\n")
+    if lines >= MAX_LINES:
+        yield "%d lines; a file has less than %d" % (lines, MAX_LINES)
+
+
+def syntax_is_python_3_8(source: Source) -> Iterator[str]:
+    if not source.path.startswith(("modules/", "module_utils/")):
+        return
+    try:
+        ast.parse(source.text, feature_version=(3, 8))
+    except SyntaxError as error:
+        yield "line %s is not Python 3.8: %s" % (error.lineno, error.msg)
+
+
+Rule = Callable[[Source], Iterator[str]]
+RULES: Sequence[Rule] = (
+    layer_sees_only_below,
+    model_and_plan_are_pure,
+    other_packages_have_their_place,
+    one_file_starts_processes,
+    one_file_ends_a_module,
+    module_is_docs_and_main,
+    imports_are_absolute,
+    header_names_the_licence,
+    file_is_short,
+    syntax_is_python_3_8,
+)
+
+
+# --- the tests ------------------------------------------------------------------------------------------------------
+
+
+def sources() -> Iterator[Source]:
+    for path in sorted(PLUGINS.rglob("*.py")):
+        yield Source(path.relative_to(PLUGINS).as_posix(), path.read_text(encoding="utf-8"))
+
+
+def named(rule: Rule) -> str:
+    return rule.__name__
+
+
+@pytest.mark.parametrize("rule", RULES, ids=named)
+def test_every_file_keeps_the_rule(rule: Rule) -> None:
+    wrong = ["plugins/%s: %s" % (source.path, finding) for source in sources() for finding in rule(source)]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_the_four_folders_and_the_modules_are_read() -> None:
+    found = {source.layer for source in sources()}
+    assert found >= {*LAYERS, "modules"}
+
+
+def test_module_utils_holds_the_four_folders_only() -> None:
+    found = {source.layer for source in sources() if source.path.startswith("module_utils/")}
+    assert found == set(LAYERS)
+
+
+BROKEN = (
+    (layer_sees_only_below, "module_utils/plan/x.py", "from %smodule_utils.host.commands import run" % OURS),
+    (layer_sees_only_below, "module_utils/plan/x.py", "import %smodule_utils.host.commands" % OURS),
+    (layer_sees_only_below, "module_utils/host/x.py", "from %smodule_utils.plan import domain" % OURS),
+    (layer_sees_only_below, "module_utils/model/x.py", "from %smodule_utils.plan import domain" % OURS),
+    (layer_sees_only_below, "modules/x.py", "from %smodule_utils.host import commands" % OURS),
+    (layer_sees_only_below, "filter/x.py", "from %smodule_utils.host import commands" % OURS),
+    (layer_sees_only_below, "module_utils/plan/x.py", "def f():\n from %smodule_utils.run import a" % OURS),
+    (model_and_plan_are_pure, "module_utils/model/x.py", "import os"),
+    (other_packages_have_their_place, "module_utils/model/disk.py", "from lxml import etree"),
+    (other_packages_have_their_place, "module_utils/plan/disk_xml.py", "from lxml import etree"),
+    (other_packages_have_their_place, "module_utils/host/x.py", "import libvirt_qemu"),
+    (other_packages_have_their_place, "modules/x.py", "from ansible.module_utils.basic import AnsibleModule"),
+    (model_and_plan_are_pure, "module_utils/plan/x.py", "from time import monotonic"),
+    (model_and_plan_are_pure, "module_utils/plan/x.py", "import random"),
+    (model_and_plan_are_pure, "module_utils/plan/x.py", "open('/etc/hosts')"),
+    (model_and_plan_are_pure, "module_utils/plan/x.py", "from uuid import uuid4"),
+    (other_packages_have_their_place, "module_utils/host/x.py", "from ansible.module_utils.basic import AnsibleModule"),
+    (other_packages_have_their_place, "module_utils/run/x.py", "from lxml import etree"),
+    (other_packages_have_their_place, "module_utils/host/x.py", "import libvirt"),
+    (other_packages_have_their_place, "module_utils/run/x.py", "from libvirt import libvirtError"),
+    (one_file_starts_processes, "module_utils/host/x.py", "import subprocess"),
+    (one_file_starts_processes, "module_utils/host/x.py", "import os\nos.system('ls')"),
+    (one_file_starts_processes, "module_utils/host/x.py", "from os import execv"),
+    (one_file_ends_a_module, "module_utils/run/x.py", "if module.check_mode: pass"),
+    (one_file_ends_a_module, "modules/x.py", "module.exit_json(changed=True)"),
+    (one_file_ends_a_module, "module_utils/host/x.py", "getattr(module, 'fail_json')"),
+    (module_is_docs_and_main, "modules/x.py", "def main():\n" + " a = 1\n" * 11),
+    (module_is_docs_and_main, "modules/x.py", "def main():\n a = 1\ndef other():\n a = 1"),
+    (imports_are_absolute, "module_utils/plan/x.py", "from . import other"),
+    (header_names_the_licence, "module_utils/plan/x.py", ""),
+    (file_is_short, "module_utils/plan/x.py", "a = 1\n" * 400),
+    (syntax_is_python_3_8, "module_utils/plan/x.py", "match a:\n case 1: pass"),
+)
+
+
+@pytest.mark.parametrize(("rule", "path", "text"), BROKEN)
+def test_a_broken_rule_is_noticed(rule: Rule, path: str, text: str) -> None:
+    assert list(rule(Source(path, text)))
+
+
+def test_every_rule_is_tried() -> None:
+    assert {named(rule) for rule, path, text in BROKEN} == {named(rule) for rule in RULES}
