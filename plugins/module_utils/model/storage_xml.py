@@ -1,0 +1,61 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Pool and volume XML."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import NewVolume, Volume
+
+VOLUME_MODE = "0600"
+
+
+def pool_type(xml: str) -> str:
+    return str(safe_xml.parse(xml, "pool XML").get("type", ""))
+
+
+def pool_path(xml: str) -> Optional[str]:
+    return safe_xml.text_of(safe_xml.parse(xml, "pool XML"), "target/path") or None
+
+
+def read_volume(xml: str, pool: str) -> Volume:
+    """A <volume> as libvirt prints it (sizes in bytes)."""
+    root = safe_xml.parse(xml, "volume XML")
+    return Volume(
+        pool=pool,
+        name=safe_xml.text_of(root, "name"),
+        path=safe_xml.text_of(root, "target/path") or safe_xml.text_of(root, "key"),
+        format=_format(root, "target/format"),
+        capacity_bytes=int(safe_xml.text_of(root, "capacity") or 0),
+        allocation_bytes=int(safe_xml.text_of(root, "allocation") or 0),
+        backing=safe_xml.text_of(root, "backingStore/path") or None,
+        backing_format=_format(root, "backingStore/format"),
+    )
+
+
+def _format(root: safe_xml.Element, path: str) -> Optional[str]:
+    node = root.find(path)
+    kind = node.get("type") if node is not None else None
+    return None if kind in (None, "unknown") else str(kind)
+
+
+def volume_xml(volume: NewVolume) -> str:
+    """A sparse volume readable by its owner only. libvirt gives it to the guest's user when the guest starts."""
+    etree = safe_xml.etree
+    root = etree.Element("volume")
+    etree.SubElement(root, "name").text = volume.name
+    etree.SubElement(root, "capacity", unit="bytes").text = str(volume.capacity_bytes)
+    etree.SubElement(root, "allocation", unit="bytes").text = "0"
+    target = etree.SubElement(root, "target")
+    etree.SubElement(target, "format", type=volume.format)
+    permissions = etree.SubElement(target, "permissions")
+    etree.SubElement(permissions, "mode").text = VOLUME_MODE
+    if volume.backing is not None:
+        below = etree.SubElement(root, "backingStore")
+        etree.SubElement(below, "path").text = volume.backing
+        etree.SubElement(below, "format", type=volume.backing_format or "raw")
+    return safe_xml.render(root)
