@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
 from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from urllib.parse import urlsplit
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 
@@ -51,7 +53,16 @@ class Place:
         return [*SSH, *port, self.ssh, "--", " ".join(shlex.quote(word) for word in argv)]
 
 
+def place_of(uri: str, name: str) -> Place:
+    """Where the files of the host behind a libvirt URI are reached: ssh as the URI says, as root when it does not."""
+    parts = urlsplit(uri)
+    user = parts.username if "+ssh" in parts.scheme and parts.username else "root"
+    port = parts.port if "+ssh" in parts.scheme else None
+    return Place(name, "%s@%s" % (user, parts.hostname), port)
+
+
 HERE = Place("this host")
+ENVIRONMENT: Dict[str, str] = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
 
 
 def run(
@@ -59,14 +70,13 @@ def run(
 ) -> Result:
     """Run to the end. Raises HostError only when it cannot be started or takes longer than timeout_s."""
     attempted = "run %s" % " ".join(argv[:2])
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
     try:
         done = subprocess.run(
             place.command(argv),
             input=stdin if stdin is not None else b"",
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=ENVIRONMENT,
             timeout=timeout_s,
             check=False,
         )
@@ -90,3 +100,37 @@ def output_of(
     if done.rc != 0:
         raise HostError(attempted or "run %s" % " ".join(argv), place.name, done.err or "exit %d" % done.rc, remedy)
     return done.out
+
+
+def pipe_to(
+    argv: Sequence[str], place: Place, feed: Callable[[Callable[[bytes], Any]], int], attempted: str
+) -> Tuple[int, str]:
+    """Start the command and let feed(write) write its standard input. Gives what feed returned, and the output.
+
+    Raises HostError when the command cannot start, ends early, or fails. Its answer must be small.
+    """
+    try:
+        process = subprocess.Popen(
+            place.command(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+        )
+    except OSError as error:
+        raise HostError(attempted, place.name, str(error))
+    fed = 0
+    try:
+        with process:
+            # A broken pipe is no news of its own: the other end says below why it stopped reading.
+            with contextlib.suppress(BrokenPipeError):
+                fed = feed(process.stdin.write)  # type: ignore[union-attr]
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()  # type: ignore[union-attr]
+            out, err = process.stdout.read(), process.stderr.read()  # type: ignore[union-attr]
+    except BaseException:
+        process.kill()
+        raise
+    if process.returncode != 0:
+        raise HostError(attempted, place.name, err.decode("utf-8", "replace") or "exit %d" % process.returncode)
+    return fed, out.decode("utf-8", "replace")

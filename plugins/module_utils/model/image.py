@@ -1,0 +1,52 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What one host sees at the path of an image. Sizes are bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+# The file systems that several hosts may mount at once (the list libvirt itself uses: virFileIsSharedFS).
+SHARED_FILE_SYSTEMS = frozenset(
+    ["nfs", "nfs4", "gfs2", "ocfs2", "afs", "smb2", "smb3", "cifs", "ceph", "fuse.ceph", "gpfs", "fuse.quobyte"]
+    + ["acfs", "fuse.glusterfs", "beegfs"]
+)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """path: as asked. directory: its folder exists. free: room left in the file system of that folder.
+
+    kind: file, block or other. device, inode: identity on this host. mount_source, mount_inside: where the file
+    system comes from, and the path inside it; equal on two hosts when both mount the same export.
+    """
+
+    path: str
+    exists: bool
+    kind: str = "other"
+    directory: bool = False
+    size: int = 0
+    allocated: int = 0
+    free: int = 0
+    device: Optional[int] = None
+    inode: Optional[int] = None
+    fstype: Optional[str] = None
+    mount_source: Optional[str] = None
+    mount_inside: Optional[str] = None
+
+
+def same_image(here: ImageFacts, there: ImageFacts) -> bool:
+    """Whether both hosts look at one and the same file: a shared file system, one export, one path in it, one inode."""
+    return (
+        here.exists
+        and there.exists
+        and here.fstype in SHARED_FILE_SYSTEMS
+        and here.fstype == there.fstype
+        and here.mount_source == there.mount_source
+        and here.mount_inside == there.mount_inside
+        and here.inode == there.inode
+        and here.size == there.size
+    )

@@ -1,0 +1,176 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a migration is: the wish, the two ends as found, and what was measured."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, field
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, DomainStatus
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import HostFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
+
+MIB = 1024**2
+
+LIVE = "live"
+OFFLINE = "offline"
+AUTO = "auto"
+
+SHARED = "shared"
+COPY = "copy"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the task says. None: not said.
+
+    host: how messages and the default URIs call the destination. mode: auto, live, offline.
+    storage: auto, shared, copy. timeout_s: of the live phase; on_timeout: abort or pause.
+    """
+
+    name: str
+    host: str
+    dest_uri: str
+    migrate_uri: Optional[str] = None
+    mode: str = AUTO
+    storage: str = AUTO
+    max_downtime_ms: Optional[int] = None
+    bandwidth_mib_s: Optional[int] = None
+    timeout_s: Optional[int] = None
+    on_timeout: str = "abort"
+    keep_source_disks: bool = False
+
+
+@dataclass(frozen=True)
+class End:
+    """One side as it was found.
+
+    domain, status: of the domain with the wished name; None when there is none. active_domain: the running
+    configuration, whose disks may differ from `domain` (the persistent one); None when it is off.
+    same_uuid_name: the name under which this side knows the UUID of the domain to move, if any.
+    networks: names of active ones. bridges: names; None when this libvirt cannot tell. cpu_fits: whether this host can run the guest's CPU;
+    None when it was not asked. images: what is at the paths that the domain names.
+    disk_users: path -> names of other domains here that use it.
+    """
+
+    side: str
+    facts: HostFacts
+    domain: Optional[Domain] = None
+    status: Optional[DomainStatus] = None
+    active_domain: Optional[Domain] = None
+    same_uuid_name: Optional[str] = None
+    pools: Tuple[Pool, ...] = ()
+    networks: FrozenSet[str] = frozenset()
+    bridges: Optional[FrozenSet[str]] = None
+    cpu_fits: Optional[bool] = None
+    images: Mapping[str, ImageFacts] = field(default_factory=dict)
+    disk_users: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def effective(self) -> Optional[Domain]:
+        """What moves: the running configuration, or the persistent one when the domain is off."""
+        return self.active_domain or self.domain
+
+    def pool_of(self, path: str) -> Optional[str]:
+        """The name of the active directory pool that the file is or would be in."""
+        folder = posixpath.dirname(path)
+        for pool in self.pools:
+            if pool.active and pool.path and posixpath.normpath(pool.path) == posixpath.normpath(folder):
+                return pool.name
+        return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Both ends. sizes: disk target -> virtual size in bytes, as the source's hypervisor gives it."""
+
+    source: End
+    dest: End
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DiskMove:
+    """What happens to one disk.
+
+    way: shared (both hosts see it), copy. exists: an image of that name is already there.
+    """
+
+    target: str
+    path: str
+    way: str
+    format: Optional[str] = None
+    size: int = 0
+    allocated: int = 0
+    exists: bool = False
+
+    def as_dict(self) -> Dict[str, Any]:
+        return {
+            "target": self.target,
+            "source": self.path,
+            "storage": self.way,
+            "format": self.format,
+            "size_mib": self.size // MIB,
+            "allocated_mib": self.allocated // MIB,
+        }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The job at one moment. at_ms: since the start. Remaining and processed: MiB. Rates: MiB/s."""
+
+    at_ms: int
+    phase: str
+    memory_processed_mib: float = 0.0
+    memory_remaining_mib: float = 0.0
+    memory_rate_mib_s: float = 0.0
+    disk_processed_mib: float = 0.0
+    disk_remaining_mib: float = 0.0
+    disk_rate_mib_s: float = 0.0
+    iteration: int = 0
+
+    def as_dict(self) -> Dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a finished move cost. Field by field from libvirt's completed job statistics where it has them.
+
+    total_ms: libvirt's time_elapsed for a live move, our own clock for an offline one. wall_ms: our own clock around
+    the whole step. downtime_ms: libvirt's `downtime`; for an offline move None, since the guest was off before.
+    downtime_net_ms: the same without the control messages between the hosts. Bytes: transferred.
+    throughput_mib_s: (memory_bytes + disk_bytes) over total_ms.
+    """
+
+    mode: str
+    total_ms: int
+    wall_ms: int
+    downtime_ms: Optional[int] = None
+    downtime_net_ms: Optional[int] = None
+    setup_ms: Optional[int] = None
+    memory_bytes: int = 0
+    memory_total_bytes: int = 0
+    disk_bytes: int = 0
+    iterations: Optional[int] = None
+
+    @property
+    def throughput_mib_s(self) -> float:
+        return round((self.memory_bytes + self.disk_bytes) / MIB / max(self.total_ms / 1000.0, 0.001), 2)
+
+    def as_dict(self) -> Dict[str, Any]:
+        return dict(self.__dict__, throughput_mib_s=self.throughput_mib_s)
+
+
+def thin(samples: List[Sample], most: int = 240) -> Tuple[Sample, ...]:
+    """At most `most` samples, evenly chosen, the last one always kept."""
+    if len(samples) <= most:
+        return tuple(samples)
+    stride = len(samples) / float(most - 1)
+    chosen = [samples[int(index * stride)] for index in range(most - 1)]
+    return tuple(chosen) + (samples[-1],)

@@ -1,0 +1,28 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is left to do once the guest lives on the destination: the same for live and offline moves."""
+
+from __future__ import annotations
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, files, pools
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
+
+
+def take(wish: Wish, ends: Ends, step: Step) -> None:
+    """Raises HostError, which says that the guest itself has moved."""
+    try:
+        if step.action == "autostart":
+            domains.set_autostart(ends.dest, wish.name, True)
+        elif step.action == "remove-source-disk":
+            files.remove(HERE, step.args["path"])
+            if step.args["pool"]:
+                pools.refresh(ends.source, step.args["pool"])
+    except HostError as error:
+        remedy = "The guest has moved and lives on %s; only this last step is open: do it by hand." % ends.dest.side
+        raise HostError(error.attempted, error.side, error.said, remedy) from error

@@ -1,0 +1,106 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The steps of an offline move: images first, each verified, then the definition, then the source lets go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any, Dict, List, Mapping
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, files, pools
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
+
+
+def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
+    """Take the steps in order. Until "undefine" the source owns the guest; whatever fails before it is taken back."""
+    began = time.monotonic()
+    published: List[Mapping[str, Any]] = []
+    sent = 0
+    hashes: Dict[str, str] = {}
+    source_lets_go = False
+    try:
+        for step in plan.steps:
+            path = step.args.get("path", "")
+            if step.action in ("copy-disk", "copy-nvram"):
+                sent += _copy(ends, step.args, hashes)
+                published.append(step.args)
+            elif step.action == "verify-disk":
+                _verify(ends, path, path, hashes)
+            elif step.action == "define":
+                _define(wish, ends, found)
+            elif step.action == "undefine":
+                source_lets_go = True
+                domains.undefine(ends.source, wish.name)
+            else:
+                migrate_closing.take(wish, ends, step)
+    except HostError:
+        if not source_lets_go:
+            _take_back(wish, ends, found, published)
+        raise
+    elapsed_ms = int((time.monotonic() - began) * 1000)
+    metrics = Metrics(mode="offline", total_ms=elapsed_ms, wall_ms=elapsed_ms, disk_bytes=sent)
+    return {"metrics": metrics.as_dict(), "samples": [], "hashes": hashes}
+
+
+def _copy(ends: Ends, volume: Mapping[str, Any], hashes: Dict[str, str]) -> int:
+    """Copy under a temporary name, compare a fresh read of both, publish. Gives the bytes of data sent."""
+    place, path = ends.files_of_dest, volume["path"]
+    temporary = os.path.join(os.path.dirname(path), ".%s.kvmops-part" % os.path.basename(path))
+    files.remove(place, temporary)
+    sent = files.send(place, path, temporary, lambda size: None)
+    try:
+        _verify(ends, path, temporary, hashes)
+        files.publish(place, temporary, path)
+    except HostError:
+        with contextlib.suppress(HostError):
+            files.remove(place, temporary)
+        raise
+    _refresh(ends, volume)
+    return sent
+
+
+def _verify(ends: Ends, path: str, there: str, hashes: Dict[str, str]) -> None:
+    hashes[path] = files.digest(HERE, path)
+    found = files.digest(ends.files_of_dest, there)
+    if found != hashes[path]:
+        raise HostError(
+            "verify %s" % path,
+            ends.dest.side,
+            "SHA-256 is %s there and %s on %s" % (found, hashes[path], ends.source.side),
+            "The source is untouched and owns the guest. Remove or check the file there, then run again.",
+        )
+
+
+def _define(wish: Wish, ends: Ends, found: Found) -> None:
+    dom = domains.find(ends.source, wish.name)
+    if dom is None or domains.status(dom).active:
+        raise HostError("move %s" % wish.name, ends.source.side, "it was started or removed meanwhile", "Run again.")
+    domains.define(ends.dest, domains.secure_xml(dom))
+    there = domains.find(ends.dest, wish.name)
+    if there is None or domains.read(there, inactive=True)[0].uuid != found.source.domain.uuid:  # type: ignore[union-attr]
+        raise HostError("define %s" % wish.name, ends.dest.side, "it is not there afterwards", "Run again.")
+
+
+def _take_back(wish: Wish, ends: Ends, found: Found, published: List[Mapping[str, Any]]) -> None:
+    """The source still owns the guest: leave nothing of this run on the destination."""
+    if found.dest.domain is None and domains.find(ends.dest, wish.name) is not None:
+        with contextlib.suppress(HostError):
+            domains.undefine(ends.dest, wish.name)
+    for volume in published:
+        with contextlib.suppress(HostError):
+            files.remove(ends.files_of_dest, volume["path"])
+            _refresh(ends, volume)
+
+
+def _refresh(ends: Ends, volume: Mapping[str, Any]) -> None:
+    if volume.get("pool"):
+        pools.refresh(ends.dest, volume["pool"])
