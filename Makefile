@@ -58,15 +58,14 @@ unit: venv ## the decisions, in milliseconds
 # --- as others will judge it ----------------------------------------------------------------------------------------
 
 sanity: venv-sanity ## ansible-test sanity, all tests, no ignores
-	@$(TOOLS)/sanity
+	@$(TOOLS)/ansible-test sanity
 
 units: venv-sanity ## the unit tests as ansible-test runs them
-	@cd "$$($(TOOLS)/tree)" && env -u ANSIBLE_CONFIG PATH="$(ROOT)/.venv-sanity/bin:$$PATH" \
-		ansible-test units --python default --num-workers 2
+	@$(TOOLS)/ansible-test units --num-workers 2
 
 docs-check: venv ## antsibull-docs on every plugin and role, antsibull-changelog on the fragments
 	@cd "$$($(TOOLS)/tree)" && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH="$(ROOT)/.cache/tree" \
-		antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all --disallow-unknown-collection-refs .
+		antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self --disallow-unknown-collection-refs .
 	antsibull-changelog lint
 
 build: venv-sanity ## the package, and what Galaxy's importer says about it

@@ -11,11 +11,14 @@ installs the version asked for from the package index this machine is configured
 
 from __future__ import annotations
 
+import pathlib
 import subprocess
 import sys
 
 MEANT_FOR_THE_ORIGINAL = ("--no-setuptools", "--no-wheel")
 
+# For this environment only: of all that pip says, keep the errors.
+pathlib.Path(sys.prefix, "pip.conf").write_text("[global]\nquiet = 2\n", encoding="utf-8")
 subprocess.check_call([sys.executable, "-m", "ensurepip"], stdout=subprocess.DEVNULL)
 wanted = [argument for argument in sys.argv[1:] if argument not in MEANT_FOR_THE_ORIGINAL]
-subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *wanted])
+subprocess.check_call([sys.executable, "-m", "pip", "install", *wanted])

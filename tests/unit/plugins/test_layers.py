@@ -166,15 +166,16 @@ def one_file_ends_a_module(source: Source) -> Iterator[str]:
 def module_is_docs_and_main(source: Source) -> Iterator[str]:
     if source.layer != "modules":
         return
-    functions = [
-        node for node in ast.walk(source.tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Lambda))
-    ]
-    if [getattr(node, "name", "lambda") for node in functions] != ["main"]:
-        yield "a module holds its documentation and main(), nothing else"
-    for node in functions:
-        lines = (node.end_lineno or 0) - node.lineno
-        if lines > MAX_MAIN_LINES:
-            yield "%s() has %d lines, more than %d" % (getattr(node, "name", "lambda"), lines, MAX_MAIN_LINES)
+    for node in ast.walk(source.tree):
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Lambda)):
+            continue
+        name = getattr(node, "name", "lambda")
+        if name != "main":
+            yield "a module holds its documentation and main(), not %s" % name
+        elif (node.end_lineno or 0) - node.lineno > MAX_MAIN_LINES:
+            yield "main() has more than %d lines" % MAX_MAIN_LINES
+    if "main" not in {name.rpartition(".")[2] for name in (*imports(source), *names_used(source))}:
+        yield "a module calls main()"
 
 
 def imports_are_absolute(source: Source) -> Iterator[str]:
@@ -275,6 +276,7 @@ BROKEN = (
     (one_file_ends_a_module, "module_utils/host/x.py", "getattr(module, 'fail_json')"),
     (module_is_docs_and_main, "modules/x.py", "def main():\n" + " a = 1\n" * 11),
     (module_is_docs_and_main, "modules/x.py", "def main():\n a = 1\ndef other():\n a = 1"),
+    (module_is_docs_and_main, "modules/x.py", "DOCUMENTATION = ''"),
     (imports_are_absolute, "module_utils/plan/x.py", "from . import other"),
     (header_names_the_licence, "module_utils/plan/x.py", ""),
     (file_is_short, "module_utils/plan/x.py", "a = 1\n" * 400),
