@@ -1,0 +1,122 @@
+"""Arguments and their meaning."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from kvmlab import hosts, network, preflight, status, updown
+from kvmlab.errors import LabError
+from kvmlab.paths import DEFAULT_NAME, LAB_DIR, LabPaths
+from kvmlab.run import locked
+from kvmlab.shape import check_name, plan_shape
+from kvmlab.state import require
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; the exit code is 0, that of the command in `exec`, or 1 with a message."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.name = check_name(arguments.name)
+        return int(arguments.act(arguments) or 0)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands."""
+    top = argparse.ArgumentParser(prog="lab", description="Real libvirt hosts on one machine. See docs/lab.md.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    add_up(commands)
+    add(commands, "down", "take the lab down, leaving nothing behind", _down)
+    add(commands, "status", "what is up, in every lab", _status)
+    execute = add(commands, "exec", "run a command in a host; its exit code is passed on", _exec)
+    execute.add_argument("host")
+    execute.add_argument("command", nargs="+", metavar="-- COMMAND", help="put -- before it")
+    shell = add(commands, "shell", "a root shell in a host", _shell)
+    shell.add_argument("host")
+    namespace = add(commands, "ns", "run a command at the controller's end of the lab's network", _ns)
+    namespace.add_argument("command", nargs="+", metavar="-- COMMAND", help="put -- before it")
+    console = add(commands, "console", "what a host printed while it booted and ran", _console)
+    console.add_argument("host")
+    add(commands, "setup", "install the packages the lab needs on this machine", _setup)
+    return top
+
+
+def add(
+    commands: argparse._SubParsersAction, name: str, text: str, act: Callable[[argparse.Namespace], int | None]
+) -> argparse.ArgumentParser:
+    """A command that acts on the lab called --name."""
+    command = commands.add_parser(name, help=text, description=text)
+    command.add_argument("--name", default=DEFAULT_NAME, help="which lab (default: %(default)s)")
+    command.set_defaults(act=act)
+    return command
+
+
+def add_up(commands: argparse._SubParsersAction) -> None:
+    """The command that starts a lab."""
+    command = add(commands, "up", "start a lab; nothing happens when it is up already", _up)
+    command.add_argument("--hosts", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
+    command.add_argument(
+        "--os", default="bookworm,bookworm,trixie", help="their releases, repeated as needed (default: %(default)s)"
+    )
+    command.add_argument("--bare", action="store_true", help="only systemd, sshd and Python: not rolled out yet")
+    command.add_argument("--link", default="", metavar="RATE", help="limit every host's link, for example 200mbit")
+    command.add_argument("--shared-storage", default="", choices=["", "nfs"], help="add the storage host nas")
+
+
+def _locked(name: str) -> locked:
+    return locked(LabPaths(name).lock, f"is changing lab {name}")
+
+
+def _up(arguments: argparse.Namespace) -> None:
+    releases = arguments.os
+    if releases == "bookworm,bookworm,trixie":
+        releases = ",".join(releases.split(",")[: arguments.hosts])
+    shape = plan_shape(arguments.hosts, releases, arguments.shared_storage, arguments.link)
+    with _locked(arguments.name):
+        updown.up(arguments.name, shape, bare=arguments.bare)
+
+
+def _down(arguments: argparse.Namespace) -> None:
+    if os.geteuid() != 0:
+        preflight.check()
+    with _locked(arguments.name):
+        updown.down(arguments.name)
+
+
+def _status(_arguments: argparse.Namespace) -> None:
+    print(status.report())
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    lab = require(arguments.name)
+    return subprocess.run(hosts.inside(lab, arguments.host, arguments.command), check=False).returncode
+
+
+def _shell(arguments: argparse.Namespace) -> int:
+    lab = require(arguments.name)
+    return subprocess.run(hosts.inside(lab, arguments.host, ["bash", "-l"]), check=False).returncode
+
+
+def _ns(arguments: argparse.Namespace) -> int:
+    require(arguments.name)
+    words = ["ip", "netns", "exec", network.lab_netns(arguments.name), *arguments.command]
+    return subprocess.run(words, check=False).returncode
+
+
+def _console(arguments: argparse.Namespace) -> None:
+    lab = require(arguments.name)
+    path = lab.paths.host(lab.host(arguments.host).name).console
+    print(path.read_text(errors="replace"), end="")
+    print(f"({path})", file=sys.stderr)
+
+
+def _setup(_arguments: argparse.Namespace) -> int:
+    return subprocess.run([LAB_DIR / "setup"], check=False).returncode

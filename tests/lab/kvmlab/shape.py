@@ -1,0 +1,77 @@
+"""What a lab consists of: pure values, nothing is touched here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from kvmlab.errors import LabError
+
+RELEASES = ("bookworm", "trixie")
+NETWORK = "10.77.0"
+PREFIX = 24
+MAX_HOSTS = 20
+NAS = "nas"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host: its name, Debian release and address."""
+
+    name: str
+    release: str
+    address: str
+
+    @property
+    def mac(self) -> str:
+        """Address of its bridge, derived from the IP address."""
+        return f"02:4b:56:00:00:{int(self.address.rpartition('.')[2]):02x}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The hosts of a lab, in order; `link` is a rate as tc writes it, or empty for no limit."""
+
+    hosts: tuple[Host, ...]
+    nas: Host | None = None
+    link: str = field(default="", compare=False)
+
+    @property
+    def all_hosts(self) -> tuple[Host, ...]:
+        """Hypervisors and, when there is one, the storage host."""
+        return (*self.hosts, self.nas) if self.nas else self.hosts
+
+    def within(self, other: Shape) -> bool:
+        """Whether `other` begins with these hosts, so that what was made for it serves us too."""
+        return other.hosts[: len(self.hosts)] == self.hosts and self.nas in (None, other.nas)
+
+
+def plan_shape(count: int, releases: str, shared_storage: str = "", link: str = "") -> Shape:
+    """`count` hosts kvm1, kvm2 …; the releases are repeated when fewer than hosts are named."""
+    names = [name.strip() for name in releases.split(",") if name.strip()]
+    unknown = [name for name in names if name not in RELEASES]
+    if unknown or not names:
+        raise LabError(
+            f"--os {releases!r}: unknown release {', '.join(unknown) or '(none)'}", f"known: {', '.join(RELEASES)}"
+        )
+    if not 1 <= count <= MAX_HOSTS:
+        raise LabError(f"--hosts {count}: between 1 and {MAX_HOSTS} hosts")
+    if len(names) > count:
+        raise LabError(f"--os names {len(names)} releases for {count} hosts", "give --hosts as many, or fewer releases")
+    hosts = tuple(Host(f"kvm{i + 1}", names[i % len(names)], f"{NETWORK}.{11 + i}") for i in range(count))
+    nas = Host(NAS, "bookworm", f"{NETWORK}.10") if shared_storage == "nfs" else None
+    return Shape(hosts, nas, check_rate(link) if link else "")
+
+
+def check_name(name: str) -> str:
+    """A lab's name, fit for directories, namespaces and control sockets."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,23}", name):
+        raise LabError(f"--name {name!r}: lower-case letters, digits and '-', at most 24, a letter first")
+    return name
+
+
+def check_rate(rate: str) -> str:
+    """A rate that tc understands, such as 200mbit."""
+    if not re.fullmatch(r"[1-9][0-9]*(kbit|mbit|gbit)", rate):
+        raise LabError(f"rate {rate!r}: a whole number and kbit, mbit or gbit, for example 200mbit")
+    return rate
