@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE :=
 	demo lab-up lab-down test clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
 
@@ -27,7 +27,7 @@ setup: venv ## install what is missing: packages, .venv, what the lab needs
 	@[ ! -x tests/lab/setup ] || tests/lab/setup
 
 venv:
-	@$(TOOLS)/packages python3-venv python3-libvirt git
+	@$(TOOLS)/packages python3-venv python3-libvirt git shellcheck
 	@$(TOOLS)/venv .venv tests/requirements.txt
 	@mkdir -p $(dir $(LINK)) && ln -sfn ../../../.. $(LINK)
 
@@ -42,11 +42,12 @@ format: venv ## let ruff write what make lint would complain about
 	@ruff check --fix --quiet . || true
 	@ruff format .
 
-lint: venv ## ruff, yamllint, ansible-lint (production), vermin (Python 3.8 on managed hosts)
+lint: venv ## ruff, yamllint, shellcheck, ansible-lint (production), vermin (Python 3.8 on managed hosts)
 	ruff check .
 	ruff format --check .
 	yamllint --strict .
 	vermin --quiet --no-tips --eval-annotations --violations --target=3.8- plugins/module_utils plugins/modules
+	git grep -lE '^#!.*[ /](ba)?sh( |$$)' | xargs shellcheck --severity=warning
 	ansible-lint --strict
 
 types: venv ## mypy strict on model/ and plan/
