@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvmlab.apt import apt_for, index, machine_apt_options
 from kvmlab.cache import build_log, build_once, key_of, read_list
 from kvmlab.guest import build_guest
 from kvmlab.paths import LAB_DIR
@@ -94,44 +93,8 @@ def _finish_root(root: Path, log: Path) -> None:
         (root / name).mkdir(parents=True)
 
 
-def machine_apt_options() -> list[str]:
-    """How this machine reaches its archives: proxies, retries, what it checks."""
-    told = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
-    wanted = ("Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::Check-", "Acquire::Max-")
-    return [line.rstrip(";") for line in told.splitlines() if line.startswith(wanted) and not line.endswith('"";')]
-
-
 def _make_repository(release: str, root: Path, packages: list[str], target: Path) -> None:
     """Fetch what `root` lacks to install `packages`, dependencies included, and index it."""
-    log = build_log(f"repo-{release}")
-    apt = target / "apt"
-    for name in ("lists/partial", "etc/sources", "etc/preferences"):
-        (apt / name).mkdir(parents=True)
-    (target / "partial").mkdir()
-    (apt / "etc/sources.list").write_text("\n".join(machine_sources(release)) + "\n")
-    options = {
-        "Dir::State": apt,
-        "Dir::State::status": root / "var/lib/dpkg/status",
-        "Dir::Etc::sourcelist": apt / "etc/sources.list",
-        "Dir::Etc::sourceparts": apt / "etc/sources",
-        "Dir::Etc::preferences": apt / "etc/no-preferences",
-        "Dir::Etc::preferencesparts": apt / "etc/preferences",
-        "Dir::Cache::archives": target,
-        "Dir::Cache::pkgcache": "",
-        "Dir::Cache::srcpkgcache": "",
-        "Debug::NoLocking": "true",
-        "APT::Sandbox::User": "root",
-        "APT::Keep-Downloaded-Packages": "true",
-    }
-    get = ["apt-get", "-q", "-y", *(f"-o{name}={value}" for name, value in options.items())]
-    run([*get, "update", "--error-on=any"], log=log)
-    run([*get, "install", "--download-only", "--no-install-recommends", *packages], log=log)
-    shutil.rmtree(apt)
-    shutil.rmtree(target / "partial")
-    (target / "lock").unlink(missing_ok=True)
-    index = subprocess.run(["apt-ftparchive", "packages", "."], cwd=target, capture_output=True, text=True, check=True)
-    (target / "Packages").write_text(index.stdout)
-    release_file = subprocess.run(
-        ["apt-ftparchive", "release", "."], cwd=target, capture_output=True, text=True, check=True
-    )
-    (target / "Release").write_text(release_file.stdout)
+    with apt_for(release, target, root / "var/lib/dpkg/status", build_log(f"repo-{release}")) as apt:
+        apt.install(packages)
+    index(target)
