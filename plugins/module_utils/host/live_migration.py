@@ -132,6 +132,12 @@ def sample_of(dom: Any, at_ms: int) -> Optional[Sample]:
     )
 
 
+def there(hv: Hypervisor, name: str) -> Any:
+    """The virDomain, which must be there. Raises HostError."""
+    with said("find domain %s" % name, hv.side, "It was removed meanwhile; run again."):
+        return hv.conn.lookupByName(name)
+
+
 def completed(dest: Hypervisor, name: str) -> Dict[str, Any]:
     """libvirt's statistics of the finished job, as the destination keeps them (virsh domjobinfo --completed)."""
     with said("read the statistics of the finished migration of %s" % name, dest.side):

@@ -13,6 +13,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, DomainStatus
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import HostFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
 
 MIB = 1024**2
@@ -136,6 +137,18 @@ class Sample:
 
     def as_dict(self) -> Dict[str, Any]:
         return dict(self.__dict__)
+
+    def progress(self, subject: str) -> Progress:
+        """The same for a person who waits: disks while there are any to copy, then memory."""
+        disk = self.phase == "storage"
+        return Progress(
+            subject=subject,
+            phase="disk" if disk else "memory",
+            done_mib=self.disk_processed_mib if disk else self.memory_processed_mib,
+            remaining_mib=self.disk_remaining_mib if disk else self.memory_remaining_mib,
+            rate_mib_s=self.disk_rate_mib_s if disk else self.memory_rate_mib_s,
+            elapsed_s=self.at_ms / 1000.0,
+        )
 
 
 @dataclass(frozen=True)

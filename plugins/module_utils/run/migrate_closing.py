@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, files, pools
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import definitions, files, live_migration, pools
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
@@ -18,7 +18,7 @@ def take(wish: Wish, ends: Ends, step: Step) -> None:
     """Raises HostError, which says that the guest itself has moved."""
     try:
         if step.action == "autostart":
-            domains.set_autostart(ends.dest, wish.name, True)
+            definitions.set_autostart(live_migration.there(ends.dest, wish.name), True)
         elif step.action == "remove-source-disk":
             files.remove(HERE, step.args["path"])
             if step.args["pool"]:

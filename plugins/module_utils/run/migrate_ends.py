@@ -19,7 +19,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import other_files
 
@@ -87,7 +86,7 @@ def _end(
         domain=seen.config if seen else None,
         status=domains.status(seen.dom) if seen else None,
         active_domain=seen.running if seen else None,
-        same_uuid_name=domains.name_of_uuid(hv, moving.uuid) if moving else None,
+        same_uuid_name=_name_of(hv, moving.uuid) if moving else None,
         pools=pools.list_pools(hv),
         networks=frozenset(network.name for network in capabilities.list_networks(hv) if network.active),
         bridges=frozenset(bridges) if bridges is not None else None,
@@ -95,6 +94,11 @@ def _end(
         images=images,
         disk_users=_disk_users(hv, moving.uuid) if moving else {},
     )
+
+
+def _name_of(hv: Hypervisor, uuid: str) -> Optional[str]:
+    dom = domains.find_by_uuid(hv, uuid)
+    return dom.name() if dom is not None else None
 
 
 def _cpu_xml(xml: Optional[str]) -> Optional[str]:
@@ -108,8 +112,7 @@ def _cpu_xml(xml: Optional[str]) -> Optional[str]:
 def _disk_users(hv: Hypervisor, uuid: str) -> Dict[str, Tuple[str, ...]]:
     """path -> the other domains on that side that name it."""
     users: Dict[str, Tuple[str, ...]] = {}
-    for xml in domains.all_xml(hv):
-        domain = read_domain(xml)
+    for domain in domains.read_every(hv):
         if domain.uuid != uuid:
             for disk in domain.disks:
                 for path in (disk.source, *disk.backing):

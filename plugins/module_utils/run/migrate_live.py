@@ -9,7 +9,13 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, List, Mapping, Optional
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, live_migration, pools
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    domains,
+    lifecycle,
+    live_migration,
+    pools,
+    progress_file,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish, thin
@@ -56,13 +62,14 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]
         max_downtime_ms=wish.max_downtime_ms,
         bandwidth_mib_s=wish.bandwidth_mib_s,
     )
-    dom = domains.find(ends.source, wish.name)
-    if dom is None:
-        raise HostError("move %s" % wish.name, ends.source.side, "the domain is gone", "Run again.")
-    watched = live_migration.migrate(dom, order, lambda sample: None, overdue.rule(wish.timeout_s, wish.on_timeout))
+    dom = live_migration.there(ends.source, wish.name)
+    subject = "%s to %s" % (wish.name, wish.host)
+    with progress_file.telling("kvm_migrate", wish.name) as tell:
+        late = overdue.rule(wish.timeout_s, wish.on_timeout)
+        watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), late)
     _settle(wish, ends, watched)
     if watched.stopped == "pause":
-        domains.resume(ends.dest, wish.name)
+        lifecycle.resume(live_migration.there(ends.dest, wish.name))
     return {
         "metrics": _metrics(live_migration.completed(ends.dest, wish.name), watched).as_dict(),
         "samples": [sample.as_dict() for sample in thin(watched.samples)],

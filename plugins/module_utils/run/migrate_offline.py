@@ -11,13 +11,40 @@ import os
 import time
 from typing import Any, Dict, List, Mapping
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, files, pools
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    definitions,
+    domains,
+    files,
+    live_migration,
+    pools,
+    progress_file,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import MIB, Found, Metrics, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
+
+TELL_EVERY_S = 0.25
+
+
+class Counted:
+    """Bytes of one image as they leave, told at most four times a second."""
+
+    def __init__(self, tell: progress_file.Tell, subject: str, whole_bytes: int) -> None:
+        self._tell, self._subject, self._whole = tell, subject, whole_bytes
+        self._began = self._told = time.monotonic()
+        self._done = 0
+
+    def __call__(self, size: int) -> None:
+        self._done += size
+        now = time.monotonic()
+        if now - self._told >= TELL_EVERY_S:
+            self._told, elapsed = now, now - self._began
+            done, left = self._done / MIB, max(self._whole - self._done, 0) / MIB
+            self._tell(Progress(self._subject, "disk", done, left, done / elapsed, elapsed))
 
 
 def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
@@ -31,7 +58,7 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
         for step in plan.steps:
             path = step.args.get("path", "")
             if step.action in ("copy-disk", "copy-nvram"):
-                sent += _copy(ends, step.args, hashes)
+                sent += _copy(wish, ends, step.args, found, hashes)
                 published.append(step.args)
             elif step.action == "verify-disk":
                 _verify(ends, path, path, hashes)
@@ -39,7 +66,7 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
                 _define(wish, ends, found)
             elif step.action == "undefine":
                 source_lets_go = True
-                domains.undefine(ends.source, wish.name)
+                definitions.undefine(ends.source, live_migration.there(ends.source, wish.name))
             else:
                 migrate_closing.take(wish, ends, step)
     except HostError:
@@ -51,12 +78,14 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
     return {"metrics": metrics.as_dict(), "samples": [], "hashes": hashes}
 
 
-def _copy(ends: Ends, volume: Mapping[str, Any], hashes: Dict[str, str]) -> int:
+def _copy(wish: Wish, ends: Ends, volume: Mapping[str, Any], found: Found, hashes: Dict[str, str]) -> int:
     """Copy under a temporary name, compare a fresh read of both, publish. Gives the bytes of data sent."""
     place, path = ends.files_of_dest, volume["path"]
     temporary = os.path.join(os.path.dirname(path), ".%s.kvmops-part" % os.path.basename(path))
     files.remove(place, temporary)
-    sent = files.send(place, path, temporary, lambda size: None)
+    with progress_file.telling("kvm_migrate", wish.name) as tell:
+        counted = Counted(tell, "%s to %s" % (wish.name, wish.host), found.source.images[path].allocated)
+        sent = files.send(place, path, temporary, counted)
     try:
         _verify(ends, path, temporary, hashes)
         files.publish(place, temporary, path)
@@ -84,7 +113,7 @@ def _define(wish: Wish, ends: Ends, found: Found) -> None:
     dom = domains.find(ends.source, wish.name)
     if dom is None or domains.status(dom).active:
         raise HostError("move %s" % wish.name, ends.source.side, "it was started or removed meanwhile", "Run again.")
-    domains.define(ends.dest, domains.secure_xml(dom))
+    definitions.define(ends.dest, wish.name, domains.read_with_secrets(dom))
     there = domains.find(ends.dest, wish.name)
     if there is None or domains.read(there, inactive=True)[0].uuid != found.source.domain.uuid:  # type: ignore[union-attr]
         raise HostError("define %s" % wish.name, ends.dest.side, "it is not there afterwards", "Run again.")
@@ -92,9 +121,11 @@ def _define(wish: Wish, ends: Ends, found: Found) -> None:
 
 def _take_back(wish: Wish, ends: Ends, found: Found, published: List[Mapping[str, Any]]) -> None:
     """The source still owns the guest: leave nothing of this run on the destination."""
-    if found.dest.domain is None and domains.find(ends.dest, wish.name) is not None:
+    if found.dest.domain is None:
         with contextlib.suppress(HostError):
-            domains.undefine(ends.dest, wish.name)
+            left = domains.find(ends.dest, wish.name)
+            if left is not None:
+                definitions.undefine(ends.dest, left)
     for volume in published:
         with contextlib.suppress(HostError):
             files.remove(ends.files_of_dest, volume["path"])
