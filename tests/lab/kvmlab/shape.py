@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kvmlab.errors import LabError
@@ -41,9 +42,9 @@ class Shape:
         """Hypervisors and, when there is one, the storage host."""
         return (*self.hosts, self.nas) if self.nas else self.hosts
 
-    def within(self, other: Shape) -> bool:
-        """Whether `other` begins with these hosts, so that what was made for it serves us too."""
-        return other.hosts[: len(self.hosts)] == self.hosts and self.nas in (None, other.nas)
+    def within(self, others: Sequence[Host]) -> bool:
+        """Whether `others` begin with these hosts, so that what was made for them serves us too."""
+        return tuple(others[: len(self.hosts)]) == self.hosts
 
 
 def plan_shape(count: int, releases: str, shared_storage: str = "", link: str = "") -> Shape:

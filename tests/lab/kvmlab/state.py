@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kvmlab.errors import LabError
+from kvmlab.images import Images
 from kvmlab.paths import REPOSITORY, LabPaths
 from kvmlab.run import Process
 from kvmlab.shape import Host, Shape
@@ -82,6 +83,19 @@ class LabRecord:
     def flag(self) -> str:
         """What to add to a command to mean this lab."""
         return "" if self.paths == LabPaths("lab") else f" --name {self.name}"
+
+
+def describe(name: str, shape: Shape, images: Images, *, bare: bool) -> LabRecord:
+    """A lab that is to be started: every host stands on the bare root filesystem of its release."""
+    lab = LabRecord(name, shape, bare)
+    for host in shape.all_hosts:
+        lab.lowers[host.name] = [str(images.roots[host.release])]
+        lab.binds[host.name] = {
+            "/srv/lab/apt": str(images.repositories[host.release]),
+            "/srv/lab/guest": str(images.guest),
+        }
+        lab.hosts[host.name] = HostRecord(link=shape.link)
+    return lab
 
 
 def load(name: str) -> LabRecord | None:

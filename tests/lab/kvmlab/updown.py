@@ -1,20 +1,18 @@
-"""A lab comes up, goes down, and says how it is."""
+"""A lab comes up and goes down."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from pathlib import Path
 
-from kvmlab import cgroups, hosts, identity, images, inventory, network, preflight
+from kvmlab import hosts, images, lifecycle, preflight, ready
+from kvmlab.cache import prune
 from kvmlab.errors import LabError
-from kvmlab.paths import REPOSITORY, LabPaths
-from kvmlab.run import run, say
-from kvmlab.shape import Host, Shape
-from kvmlab.state import HostRecord, LabRecord, load
+from kvmlab.paths import REPOSITORY, STATE, LabPaths
+from kvmlab.run import run, say, wait_until
+from kvmlab.shape import RELEASES, Shape
+from kvmlab.state import LabRecord, all_names, describe, load
+
+LIBVIRT_S = 60
 
 
 def up(name: str, shape: Shape, *, bare: bool) -> None:
@@ -26,57 +24,40 @@ def up(name: str, shape: Shape, *, bare: bool) -> None:
         return
     if lab or LabPaths(name).state.exists():
         say(f"lab {name}: clearing away what an earlier one left")
-        clear(name, lab)
+        lifecycle.clear(name, lab)
     built = images.build({host.release for host in shape.all_hosts})
     lab = describe(name, shape, built, bare=bare)
-    try:
-        start(lab)
-    except BaseException:
-        say(f"lab {name} did not come up; taking it down")
-        clear(name, lab, keep_consoles=True)
-        raise
-    say(f"lab {name} is up: {' '.join(host.name for host in shape.all_hosts)}; inventory {lab.paths.inventory}")
+    if not bare:
+        snapshot = ready.find(shape, built) or ready.build(shape, built)
+        for host in shape.hosts:
+            lab.lowers[host.name].insert(0, str(snapshot / host.name))
+    lifecycle.start_or_clear(lab)
+    if not bare:
+        _await_libvirt(lab)
+    _prune()
+    kind = "bare" if bare else "ready"
+    say(f"lab {name} is up, {kind}: {' '.join(host.name for host in shape.all_hosts)}; inventory {lab.paths.inventory}")
 
 
-def describe(name: str, shape: Shape, built: images.Images, *, bare: bool) -> LabRecord:
-    """The lab that is to be started from these images."""
-    lab = LabRecord(name, shape, bare)
-    for host in shape.all_hosts:
-        lab.lowers[host.name] = [str(built.roots[host.release])]
-        lab.binds[host.name] = {
-            "/srv/lab/apt": str(built.repositories[host.release]),
-            "/srv/lab/guest": str(built.guest),
-        }
-        lab.hosts[host.name] = HostRecord(link=shape.link)
-    return lab
+def _await_libvirt(lab: LabRecord) -> None:
+    for host in lab.shape.hosts:
+        ask = hosts.inside(lab, host.name, ["virsh", "--connect", "qemu:///system", "version"])
+        wait_until(
+            lambda ask=ask: run(ask, check=False).returncode == 0,
+            LIBVIRT_S,
+            f"libvirt on {host.name}",
+            f"tests/lab/lab exec{lab.flag} {host.name} -- journalctl -b -u libvirtd",
+        )
 
 
-def start(lab: LabRecord) -> None:
-    """Switch, keys, hosts, inventory."""
-    lab.save()
-    identity.create_key(lab.paths)
-    network.create_switch(lab.paths)
-    lab.paths.control.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for host in lab.shape.all_hosts:
-        hosts.prepare(lab, host)
-    pins = [identity.known_hosts_line(lab.paths.host(host.name).root, host) for host in lab.shape.all_hosts]
-    lab.paths.known_hosts.write_text("".join(pins))
-    _each(lab.shape.all_hosts, lambda host: hosts.power_on(lab, host), lab)
-    lab.paths.inventory.parent.mkdir(parents=True, exist_ok=True)
-    lab.paths.inventory.write_text(inventory.render(lab.shape, lab.paths))
-
-
-def _each(wanted: tuple[Host, ...], act: Callable[[Host], None], lab: LabRecord) -> None:
-    """Do something to all hosts at once; every result is recorded before the first error is raised."""
-    with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as pool:
-        futures = {pool.submit(act, host): host for host in wanted}
-        errors = []
-        for future in as_completed(futures):
-            error = future.exception()
-            errors += [error] if error else []
-            lab.save()
-    if errors:
-        raise errors[0]
+def _prune() -> None:
+    """Drop old caches that no lab stands on."""
+    labs = [lab for lab in map(lifecycle.load_broken, all_names(STATE)) if lab]
+    used = {Path(lower) for lab in labs for lowers in lab.lowers.values() for lower in lowers}
+    used |= {path.parent for path in used}
+    used |= {Path(source) for lab in labs for binds in lab.binds.values() for source in binds.values()}
+    for kind in ("guest", "ready", "nas", *(f"{what}-{release}" for what in ("root", "repo") for release in RELEASES)):
+        prune(kind, used)
 
 
 def _already_up(lab: LabRecord, shape: Shape, bare: bool) -> None:
@@ -98,84 +79,9 @@ def _already_up(lab: LabRecord, shape: Shape, bare: bool) -> None:
 
 def down(name: str) -> None:
     """Take a lab down; says so when there is none."""
-    lab = load_broken(name)
-    if lab is None and not remains(name):
+    lab = lifecycle.load_broken(name)
+    if lab is None and not lifecycle.remains(name):
         say(f"lab {name}: nothing to take down")
         return
-    clear(name, lab)
+    lifecycle.clear(name, lab)
     say(f"lab {name} is down")
-
-
-def load_broken(name: str) -> LabRecord | None:
-    """The record if it can be read; whoever takes a lab down must not stop at half of one."""
-    try:
-        return load(name)
-    except LabError as error:
-        say(f"{error.problem}; going by what is found")
-        return None
-
-
-def clear(name: str, lab: LabRecord | None, *, keep_consoles: bool = False) -> None:
-    """Remove everything of a lab, whatever state it is in."""
-    paths = LabPaths(name)
-    close_connections(paths)
-    if lab:
-        killed = []
-        _each(lab.shape.all_hosts, lambda host: killed.extend([host.name] * hosts.power_off(lab, host.name)), lab)
-        for host in killed:
-            say(f"{host} did not power off within {hosts.HALT_S} s and was killed")
-    network.remove_switch(name)
-    _detach(paths)
-    for hierarchy in cgroups.hierarchies():
-        for group in hierarchy.glob(f"kvmlab-{name}-*"):
-            cgroups.remove(name, group.name.removeprefix(f"kvmlab-{name}-"))
-    if keep_consoles:
-        _keep_consoles(paths)
-    shutil.rmtree(paths.state, ignore_errors=True)
-    shutil.rmtree(paths.control, ignore_errors=True)
-    _remove_inventory(paths)
-
-
-def _detach(paths: LabPaths) -> None:
-    """Unmount everything below the lab's state, innermost first, and release its loop devices."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in reversed([path for path in mounts if Path(path).is_relative_to(paths.state)]):
-        run(["umount", mount])
-    for line in run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]).stdout.splitlines():
-        device, _, image = line.partition(" ")
-        if image.strip().startswith(f"{paths.state}/"):
-            run(["losetup", "--detach", device])
-
-
-def _keep_consoles(paths: LabPaths) -> None:
-    kept = Path("/var/log/kvmops-lab") / paths.name
-    for console in paths.state.glob("hosts/*/console.log"):
-        kept.mkdir(parents=True, exist_ok=True)
-        shutil.copy(console, kept / f"{console.parent.name}.log")
-        say(f"its console: {kept / console.parent.name}.log")
-
-
-def _remove_inventory(paths: LabPaths) -> None:
-    paths.inventory.unlink(missing_ok=True)
-    with suppress(OSError):
-        os.removedirs(paths.inventory.parent)
-
-
-def close_connections(paths: LabPaths) -> None:
-    """End the ssh connections that Ansible keeps open: they would lead to hosts that are gone."""
-    if not paths.control.is_dir():
-        return
-    for socket in paths.control.iterdir():
-        run(["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "any"], check=False)
-
-
-def remains(name: str) -> list[str]:
-    """What is left of a lab of that name."""
-    paths = LabPaths(name)
-    found = [str(path) for path in (paths.state, paths.control) if path.exists()]
-    found += [str(path) for path in network.NETNS_DIR.glob(f"{network.lab_netns(name)}*") if _belongs(path.name, name)]
-    return found
-
-
-def _belongs(netns: str, name: str) -> bool:
-    return netns == network.lab_netns(name) or netns.startswith(f"{network.lab_netns(name)}.")

@@ -1,0 +1,141 @@
+"""Starting what was described, and removing whatever is found of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from pathlib import Path
+
+from kvmlab import cgroups, hosts, identity, inventory, network
+from kvmlab.errors import LabError
+from kvmlab.paths import LabPaths
+from kvmlab.run import run, say
+from kvmlab.shape import Host
+from kvmlab.state import LabRecord, load
+
+LOGS = Path("/var/log/kvmops-lab")
+
+
+def start(lab: LabRecord) -> None:
+    """Switch, keys, hosts, inventory."""
+    lab.save()
+    identity.create_key(lab.paths)
+    network.create_switch(lab.paths)
+    lab.paths.control.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for host in lab.shape.all_hosts:
+        hosts.prepare(lab, host)
+    pins = [identity.known_hosts_line(lab.paths.host(host.name).root, host) for host in lab.shape.all_hosts]
+    lab.paths.known_hosts.write_text("".join(pins))
+    _each(lab.shape.all_hosts, lambda host: hosts.power_on(lab, host), lab)
+    lab.paths.inventory.parent.mkdir(parents=True, exist_ok=True)
+    lab.paths.inventory.write_text(inventory.render(lab.shape, lab.paths))
+
+
+def _each(wanted: tuple[Host, ...], act: Callable[[Host], None], lab: LabRecord) -> None:
+    """Do something to all hosts at once; every result is recorded before the first error is raised."""
+    with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as pool:
+        futures = {pool.submit(act, host): host for host in wanted}
+        errors = []
+        for future in as_completed(futures):
+            error = future.exception()
+            errors += [error] if error else []
+            lab.save()
+    if errors:
+        raise errors[0]
+
+
+def start_or_clear(lab: LabRecord) -> None:
+    """Start a lab; when that fails nothing of it is left but the consoles."""
+    try:
+        start(lab)
+    except BaseException:
+        say(f"lab {lab.name} did not come up; taking it down")
+        clear(lab.name, lab, keep_consoles=True)
+        raise
+
+
+def halt(lab: LabRecord) -> None:
+    """Shut the hosts of a lab down and unmount them; what they wrote stays."""
+    close_connections(lab.paths)
+    killed: list[str] = []
+    _each(lab.shape.all_hosts, lambda host: killed.extend([host.name] * hosts.power_off(lab, host.name)), lab)
+    for host in killed:
+        say(f"{host} did not power off within {hosts.HALT_S} s and was killed")
+    network.remove_switch(lab.name)
+    _detach(lab.paths)
+
+
+def load_broken(name: str) -> LabRecord | None:
+    """The record if it can be read; whoever takes a lab down must not stop at half of one."""
+    try:
+        return load(name)
+    except LabError as error:
+        say(f"{error.problem}; going by what is found")
+        return None
+
+
+def clear(name: str, lab: LabRecord | None, *, keep_consoles: bool = False) -> None:
+    """Remove everything of a lab, whatever state it is in."""
+    paths = LabPaths(name)
+    if lab:
+        halt(lab)
+    else:
+        close_connections(paths)
+        network.remove_switch(name)
+        _detach(paths)
+    for hierarchy in cgroups.hierarchies():
+        for group in hierarchy.glob(f"kvmlab-{name}-*"):
+            cgroups.remove(name, group.name.removeprefix(f"kvmlab-{name}-"))
+    if keep_consoles:
+        _keep_consoles(paths)
+    shutil.rmtree(paths.state, ignore_errors=True)
+    shutil.rmtree(paths.control, ignore_errors=True)
+    _remove_inventory(paths)
+
+
+def _detach(paths: LabPaths) -> None:
+    """Unmount everything below the lab's state, innermost first, and release its loop devices."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed([path for path in mounts if Path(path).is_relative_to(paths.state)]):
+        run(["umount", mount])
+    for line in run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]).stdout.splitlines():
+        device, _, image = line.partition(" ")
+        if image.strip().startswith(f"{paths.state}/"):
+            run(["losetup", "--detach", device])
+
+
+def _keep_consoles(paths: LabPaths) -> None:
+    kept = LOGS / paths.name
+    for console in paths.state.glob("hosts/*/console.log"):
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.copy(console, kept / f"{console.parent.name}.log")
+        say(f"its console: {kept / console.parent.name}.log")
+
+
+def _remove_inventory(paths: LabPaths) -> None:
+    paths.inventory.unlink(missing_ok=True)
+    with suppress(OSError):
+        os.removedirs(paths.inventory.parent)
+
+
+def close_connections(paths: LabPaths) -> None:
+    """End the ssh connections that Ansible keeps open: they would lead to hosts that are gone."""
+    if not paths.control.is_dir():
+        return
+    for socket in paths.control.iterdir():
+        run(["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "any"], check=False)
+
+
+def remains(name: str) -> list[str]:
+    """What is left of a lab of that name."""
+    paths = LabPaths(name)
+    found = [str(path) for path in (paths.state, paths.control) if path.exists()]
+    found += [str(path) for path in network.NETNS_DIR.glob(f"{network.lab_netns(name)}*") if _belongs(path.name, name)]
+    return found
+
+
+def _belongs(netns: str, name: str) -> bool:
+    return netns == network.lab_netns(name) or netns.startswith(f"{network.lab_netns(name)}.")
