@@ -70,6 +70,15 @@ def every(hv: Hypervisor) -> Tuple[Any, ...]:
         return tuple(sorted(hv.conn.listAllDomains(0), key=lambda handle: handle.name()))
 
 
+def read_every(hv: Hypervisor) -> Tuple[Domain, ...]:
+    """The configuration of every domain, running ones as they run."""
+    found = []
+    for dom in every(hv):
+        with said("read the configuration of a domain", hv.side), gone_is_fine():
+            found.append(read_domain(dom.XMLDesc(0)))
+    return tuple(found)
+
+
 def state_word(number: int) -> str:
     """libvirt's state number as one of the words of model/domain.py."""
     for constant, word in _STATES.items():

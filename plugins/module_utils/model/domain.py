@@ -117,6 +117,7 @@ class Domain:
     filesystems: Tuple[str, ...] = ()
     hugepages: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+    serial_log: Optional[str] = None
 
     @property
     def images(self) -> Tuple[Disk, ...]:

@@ -68,6 +68,7 @@ def domain_of(root: safe_xml.Element) -> Domain:
         filesystems=tuple(safe_xml.attributes(root, "devices/filesystem/target", "dir")),
         hugepages=root.find("memoryBacking/hugepages") is not None,
         metadata=_metadata(root),
+        serial_log=_attribute(root, "devices/serial/log", "file"),
     )
 
 

@@ -36,7 +36,7 @@ def _attribute(root: safe_xml.Element, path: str, name: str) -> Optional[str]:
 def _emulator(guest: safe_xml.Element) -> Emulator:
     arch = guest.find("arch")
     types = set(safe_xml.attributes(arch, "domain", "type"))
-    machines = {}
+    machines: Dict[str, str] = {}
     for node in arch.iter("machine"):
         name = (node.text or "").strip()
         machines[name] = node.get("canonical") or machines.get(name, name)

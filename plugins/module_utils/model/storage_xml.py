@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
+from ansible_collections.kvmops.fleet.plugins.module_utils.model import edit_xml, safe_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import NewVolume, Volume
 
 VOLUME_MODE = "0600"
@@ -45,17 +45,15 @@ def _format(root: safe_xml.Element, path: str) -> Optional[str]:
 
 def volume_xml(volume: NewVolume) -> str:
     """A sparse volume readable by its owner only. libvirt gives it to the guest's user when the guest starts."""
-    etree = safe_xml.etree
-    root = etree.Element("volume")
-    etree.SubElement(root, "name").text = volume.name
-    etree.SubElement(root, "capacity", unit="bytes").text = str(volume.capacity_bytes)
-    etree.SubElement(root, "allocation", unit="bytes").text = "0"
-    target = etree.SubElement(root, "target")
-    etree.SubElement(target, "format", type=volume.format)
-    permissions = etree.SubElement(target, "permissions")
-    etree.SubElement(permissions, "mode").text = VOLUME_MODE
+    root = safe_xml.parse("<volume/>")
+    edit_xml.add(root, "name", text=volume.name)
+    edit_xml.add(root, "capacity", {"unit": "bytes"}, str(volume.capacity_bytes))
+    edit_xml.add(root, "allocation", {"unit": "bytes"}, "0")
+    target = edit_xml.add(root, "target")
+    edit_xml.add(target, "format", {"type": volume.format})
+    edit_xml.add(edit_xml.add(target, "permissions"), "mode", text=VOLUME_MODE)
     if volume.backing is not None:
-        below = etree.SubElement(root, "backingStore")
-        etree.SubElement(below, "path").text = volume.backing
-        etree.SubElement(below, "format", type=volume.backing_format or "raw")
+        below = edit_xml.add(root, "backingStore")
+        edit_xml.add(below, "path", text=volume.backing)
+        edit_xml.add(below, "format", {"type": volume.backing_format or "raw"})
     return safe_xml.render(root)

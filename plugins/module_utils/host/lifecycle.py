@@ -1,0 +1,135 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Start, stop and everything between. Waits end by libvirt's events, never by sleeping."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any, Iterator
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import libvirt_api
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.domains import gone_is_fine, side_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import flag, is_error, said
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+
+# A guest that still boots ignores the power button, so it is pressed again. It also bounds a lost event.
+PRESS_AGAIN_S = 10.0
+
+_ALREADY_OFF = ["VIR_ERR_OPERATION_INVALID", "VIR_ERR_NO_DOMAIN"]
+
+
+def start(dom: Any, paused: bool = False) -> None:
+    """From its definition, or from saved memory when there is some."""
+    with said("start domain %s" % dom.name(), side_of(dom), "See /var/log/libvirt/qemu/%s.log there." % dom.name()):
+        dom.createWithFlags(flag("VIR_DOMAIN_START_PAUSED") if paused else 0)
+
+
+def resume(dom: Any) -> None:
+    with said("resume domain %s" % dom.name(), side_of(dom)):
+        dom.resume()
+
+
+def wake(dom: Any) -> None:
+    with said("wake domain %s up" % dom.name(), side_of(dom)):
+        dom.pMWakeup(0)
+
+
+def suspend(dom: Any) -> None:
+    with said("pause domain %s" % dom.name(), side_of(dom)):
+        dom.suspend()
+
+
+def save(dom: Any) -> None:
+    with said("save the memory of domain %s" % dom.name(), side_of(dom), "Check the space in /var/lib/libvirt."):
+        dom.managedSave(0)
+
+
+def destroy(dom: Any) -> None:
+    """Off at once. QEMU is asked first, so that it writes out what the guest flushed; killed when it does not react."""
+    with said("stop domain %s" % dom.name(), side_of(dom)), gone_is_fine():
+        try:
+            dom.destroyFlags(flag("VIR_DOMAIN_DESTROY_GRACEFUL"))
+        except libvirt_api.libvirt.libvirtError as error:
+            if is_error(error, ["VIR_ERR_SYSTEM_ERROR", "VIR_ERR_OPERATION_FAILED"]):
+                dom.destroy()
+            elif not is_error(error, _ALREADY_OFF):
+                raise
+
+
+def shutdown(dom: Any, timeout_s: float, force: bool) -> None:
+    """Ask the guest to power off and wait. After timeout_s: stop it at once if force, else HostError."""
+    with _stopping(dom) as stopped:
+        _press(dom)
+        if _wait(dom, stopped, timeout_s, press=True):
+            return
+    _overdue(dom, "shut domain %s down" % dom.name(), timeout_s, force)
+
+
+def wait_off(dom: Any, timeout_s: float, force: bool) -> None:
+    """The same for a guest that is already on its way."""
+    with _stopping(dom) as stopped:
+        if _wait(dom, stopped, timeout_s, press=False):
+            return
+    _overdue(dom, "wait for domain %s to be off" % dom.name(), timeout_s, force)
+
+
+def _overdue(dom: Any, attempted: str, timeout_s: float, force: bool) -> None:
+    if force:
+        destroy(dom)
+        return
+    remedy = "Look at the guest's console; give it longer with wait_timeout, or allow force: true to stop it at once."
+    raise HostError(attempted, side_of(dom), "it was still running after %g s" % timeout_s, remedy)
+
+
+@contextlib.contextmanager
+def _stopping(dom: Any) -> Iterator[threading.Event]:
+    """An event that is set when the domain stops. Registered before the domain is asked, so that none is missed."""
+    stopped = threading.Event()
+    ends = [flag("VIR_DOMAIN_EVENT_STOPPED"), flag("VIR_DOMAIN_EVENT_UNDEFINED")]
+
+    def on_event(conn: Any, domain: Any, event: int, detail: int, opaque: Any) -> None:
+        if event in ends:
+            stopped.set()
+
+    conn = dom.connect()
+    with said("watch domain %s" % dom.name(), side_of(dom)):
+        number = conn.domainEventRegisterAny(dom, flag("VIR_DOMAIN_EVENT_ID_LIFECYCLE"), on_event, None)
+    try:
+        yield stopped
+    finally:
+        with contextlib.suppress(libvirt_api.libvirt.libvirtError):
+            conn.domainEventDeregisterAny(number)
+
+
+def _wait(dom: Any, stopped: threading.Event, timeout_s: float, press: bool) -> bool:
+    """Whether it went off in time."""
+    deadline = time.monotonic() + timeout_s
+    while _is_active(dom):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        if stopped.wait(min(PRESS_AGAIN_S, left)):
+            stopped.clear()
+        elif press:
+            _press(dom)
+    return True
+
+
+def _press(dom: Any) -> None:
+    """The guest agent when it is connected, else the power button. libvirt chooses."""
+    with said("ask domain %s to shut down" % dom.name(), side_of(dom)):
+        try:
+            dom.shutdown()
+        except libvirt_api.libvirt.libvirtError as error:
+            if not is_error(error, _ALREADY_OFF):
+                raise
+
+
+def _is_active(dom: Any) -> bool:
+    with said("read the state of domain %s" % dom.name(), side_of(dom)), gone_is_fine():
+        return bool(dom.isActive())
+    return False

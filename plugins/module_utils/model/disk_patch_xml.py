@@ -1,0 +1,93 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Disks of a domain's XML: add, change, remove."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+from urllib.parse import urlsplit
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model import edit_xml
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Disk
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.safe_xml import Element
+
+_SOURCE_ATTRIBUTE = {"file": "file", "block": "dev"}
+_AFTER_SOURCE = ("backingStore", "mirror", "target", "iotune", "readonly", "shareable", "serial", "boot")
+
+
+def add_disk(root: Element, disk: Disk) -> None:
+    node = edit_xml.new(root, "disk", {"type": disk.kind, "device": disk.device})
+    edit_xml.add(node, "driver", {"name": "qemu", "type": disk.format, "cache": disk.cache, "discard": disk.discard})
+    edit_xml.add(node, "target", {"dev": disk.target, "bus": disk.bus})
+    _set_source(node, disk.kind, disk.source)
+    edit_xml.set_flag(node, "readonly", disk.readonly)
+    edit_xml.set_flag(node, "shareable", disk.shareable)
+    edit_xml.set_text(node, "serial", disk.serial)
+    _insert(root.find("devices"), node)
+
+
+def _insert(devices: Element, node: Element) -> None:
+    """Behind the last disk, so that the order in the guest is the order in the task."""
+    disks = devices.findall("disk")
+    if disks:
+        disks[-1].addnext(node)
+    else:
+        emulator = devices.find("emulator")
+        devices.insert(0 if emulator is None else devices.index(emulator) + 1, node)
+
+
+def _find(root: Element, target: str) -> Element:
+    for node in root.iterfind("devices/disk"):
+        if node.find("target") is not None and node.find("target").get("dev") == target:
+            return node
+    raise KeyError(target)
+
+
+def set_disk(root: Element, target: str, field: str, value: Any, kind: str = "file") -> None:
+    """field: one of Disk's. kind goes with a new source."""
+    node = _find(root, target)
+    if field == "source":
+        _set_source(node, kind, value)
+    elif field in ("format", "cache", "discard"):
+        driver = edit_xml.get_or_add(node, "driver", ("auth", "source", "target"))
+        edit_xml.set_attribute(driver, "type" if field == "format" else field, value)
+    elif field == "bus":
+        node.find("target").set("bus", value)
+        edit_xml.drop(node, "address")  # it belongs to the old bus
+        edit_xml.drop(node, "alias")
+    elif field == "device":
+        node.set("device", value)
+    elif field in ("readonly", "shareable"):
+        edit_xml.set_flag(node, field, bool(value))
+    elif field == "serial":
+        edit_xml.set_text(node, "serial", value)
+    else:
+        raise KeyError(field)
+
+
+def drop_disk(root: Element, target: str) -> None:
+    node = _find(root, target)
+    node.getparent().remove(node)
+
+
+def _set_source(node: Element, kind: str, source: Optional[str]) -> None:
+    node.set("type", kind)
+    for tag in ("source", "backingStore"):
+        edit_xml.drop(node, tag)
+    if source is None:
+        return
+    element = edit_xml.get_or_add(node, "source", _AFTER_SOURCE)
+    if kind == "volume":
+        pool, volume = source.split("/", 1)
+        element.set("pool", pool)
+        element.set("volume", volume)
+    elif kind == "network":
+        place = urlsplit(source)
+        element.set("protocol", place.scheme)
+        element.set("name", place.path if place.scheme in ("nfs", "ssh") else place.path.lstrip("/"))
+        port = str(place.port) if place.port else None
+        edit_xml.add(element, "host", {"name": place.hostname, "port": port})
+    else:
+        element.set(_SOURCE_ATTRIBUTE[kind], source)

@@ -1,0 +1,129 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Change a domain's XML in place: every edit touches what it names and keeps the rest."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Iterable, Mapping
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model import (
+    device_patch_xml,
+    disk_patch_xml,
+    edit_xml,
+    safe_xml,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import METADATA_NS, Boot, Cpu
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Edit
+
+_PREFIX = "kvmops"
+
+
+def patch(xml: str, edits: Iterable[Edit]) -> str:
+    """The XML after the edits, in order."""
+    root = safe_xml.parse(xml, "domain XML")
+    for edit in edits:
+        EDITS[edit.name](root, **edit.args)
+    return safe_xml.render(root)
+
+
+def _memory(root: safe_xml.Element, mib: int) -> None:
+    for tag, before in (("memory", ("currentMemory", "vcpu")), ("currentMemory", ("vcpu", "os"))):
+        node = edit_xml.get_or_add(root, tag, before)
+        node.set("unit", "MiB")
+        node.text = str(mib)
+
+
+def _vcpus(root: safe_xml.Element, count: int) -> None:
+    node = edit_xml.get_or_add(root, "vcpu", ("os",))
+    node.text = str(count)
+    edit_xml.set_attribute(node, "current", None)
+    topology = root.find("cpu/topology")
+    if topology is not None:
+        # libvirt refuses a topology that does not multiply to the number of vCPUs.
+        topology.getparent().remove(topology)
+    edit_xml.drop(root, "vcpus")
+
+
+def _domain_type(root: safe_xml.Element, kind: str) -> None:
+    root.set("type", kind)
+
+
+def _machine(root: safe_xml.Element, machine: str) -> None:
+    root.find("os/type").set("machine", machine)
+
+
+def _firmware(root: safe_xml.Element, kind: str) -> None:
+    os_element = root.find("os")
+    # Loader and variable store belong to the old firmware; libvirt chooses new ones.
+    for tag in ("loader", "nvram", "firmware"):
+        edit_xml.drop(os_element, tag)
+    edit_xml.set_attribute(os_element, "firmware", "efi" if kind == "efi" else None)
+
+
+def _boot(root: safe_xml.Element, boot: Boot) -> None:
+    for tag, value in (("kernel", boot.kernel), ("initrd", boot.initrd), ("cmdline", boot.cmdline)):
+        if value is not None:
+            edit_xml.set_text(root.find("os"), tag, value)
+
+
+def _cpu(root: safe_xml.Element, cpu: Cpu) -> None:
+    node = edit_xml.get_or_add(root, "cpu", ("clock", "on_poweroff", "devices"))
+    for tag in ("model", "feature", "vendor"):
+        edit_xml.drop(node, tag)
+    for name in ("match", "check", "migratable"):
+        edit_xml.set_attribute(node, name, None)
+    edit_xml.set_attribute(node, "mode", cpu.mode)
+    if cpu.mode == "custom":
+        node.set("match", "exact")
+        node.insert(0, edit_xml.new(node, "model", {"fallback": "forbid"}, cpu.model or ""))
+    for feature in cpu.features:
+        name, policy = feature.split("=", 1)
+        edit_xml.add(node, "feature", {"policy": policy, "name": name})
+
+
+def _metadata(root: safe_xml.Element, values: Mapping[str, str]) -> None:
+    metadata = edit_xml.get_or_add(root, "metadata", ("memory", "currentMemory", "vcpu", "os"))
+    edit_xml.drop(metadata, "{%s}fleet" % METADATA_NS)
+    if values:
+        metadata.append(safe_xml.parse(metadata_xml(values)))
+    if not len(metadata):
+        edit_xml.drop(root, "metadata")
+
+
+def metadata_xml(values: Mapping[str, str]) -> str:
+    """The element we keep under <metadata>."""
+    root = safe_xml.parse("<%s:fleet xmlns:%s='%s'/>" % (_PREFIX, _PREFIX, METADATA_NS))
+    for name in sorted(values):
+        edit_xml.add(root, "{%s}%s" % (METADATA_NS, name), text=values[name])
+    return safe_xml.render(root)
+
+
+def bare_metadata_xml(values: Mapping[str, str]) -> str:
+    """The same for virDomainSetMetadata, which puts the namespace in by itself and refuses one that is there."""
+    root = safe_xml.parse("<fleet/>")
+    for name in sorted(values):
+        edit_xml.add(root, name, text=values[name])
+    return safe_xml.render(root)
+
+
+EDITS: Dict[str, Callable[..., None]] = {
+    "memory": _memory,
+    "vcpus": _vcpus,
+    "domain_type": _domain_type,
+    "machine": _machine,
+    "firmware": _firmware,
+    "boot": _boot,
+    "cpu": _cpu,
+    "metadata": _metadata,
+    "disk_add": disk_patch_xml.add_disk,
+    "disk_set": disk_patch_xml.set_disk,
+    "disk_drop": disk_patch_xml.drop_disk,
+    "nic_add": device_patch_xml.add_nic,
+    "nic_set": device_patch_xml.set_nic,
+    "nic_drop": device_patch_xml.drop_nic,
+    "graphics": device_patch_xml.set_graphics,
+    "tpm": device_patch_xml.set_tpm,
+    "serial_log": device_patch_xml.set_serial_log,
+}

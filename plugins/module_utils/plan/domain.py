@@ -1,0 +1,189 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Wanted domain + what was found -> steps."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Sequence, Tuple
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model import domain_wanted as want
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Change, Edit
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, PreflightError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import domain_fields, domain_states
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import MIB, new_volume
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_new import first_definition
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_refusals import concerns
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_removal import removal_steps
+
+# Takes effect on a running guest at once.
+_IMMEDIATE = ("metadata",)
+
+
+def plan_domain(wanted: Wanted, found: DomainFound) -> Plan:
+    """The steps to the domain as wanted. Raises PreflightError or CannotConverge before anything is changed."""
+    if wanted.state == want.ABSENT:
+        return _absent(wanted, found)
+    _refuse(wanted, found)
+    lifecycle = domain_states.transition(wanted.state, found.status)
+    actions = tuple(step.action for step in lifecycle)
+    if found.config is None:
+        return _new(wanted, found, lifecycle)
+    changes = _changes(wanted, found.config, found)
+    late = found.live is not None and not domain_states.stops(actions)
+    steps = _volume_steps(wanted, found)
+    steps += _persist(found)
+    steps += [_edit_step(change, late, wanted) for change in changes]
+    steps += _autostart(wanted, found)
+    before, after = _shown(changes)
+    _show_state(before, after, wanted, found, actions)
+    return Plan(
+        steps=tuple(steps) + lifecycle,
+        before=before,
+        after=after,
+        warnings=_warnings(wanted, found, changes),
+        facts={"pending": _pending(wanted, found, late)},
+    )
+
+
+def _refuse(wanted: Wanted, found: DomainFound) -> None:
+    attempted = "Bringing domain %s to state %s" % (wanted.name, wanted.state)
+    if found.config is not None and wanted.uuid is not None and wanted.uuid != found.config.uuid:
+        raise CannotConverge(
+            attempted,
+            "it has UUID %s, the option uuid says %s" % (found.config.uuid, wanted.uuid),
+            "A domain keeps its UUID: leave uuid out, or remove the domain first",
+        )
+    problems = concerns(wanted, found)
+    if problems:
+        raise PreflightError(attempted, problems)
+
+
+def _changes(wanted: Wanted, config: Domain, found: DomainFound) -> Tuple[Change, ...]:
+    return found.xml_changes if wanted.xml is not None else domain_fields.changes(wanted, config, found)
+
+
+def _new(wanted: Wanted, found: DomainFound, lifecycle: Tuple[Step, ...]) -> Plan:
+    definition = first_definition(wanted, found)
+    steps = _volume_steps(wanted, found)
+    steps.append(Step("define", definition.words, definition.args))
+    if wanted.autostart:
+        steps.append(Step("autostart", "start the domain with its host", {"value": True}))
+    after: Dict[str, Any] = dict(definition.shown, state=_state_after(tuple(step.action for step in lifecycle)))
+    return Plan(
+        tuple(steps) + lifecycle,
+        before={},
+        after=after,
+        warnings=definition.warnings + _nothing_to_save(wanted, found),
+        facts={"pending": False},
+    )
+
+
+def _absent(wanted: Wanted, found: DomainFound) -> Plan:
+    if found.status is None or found.config is None:
+        return Plan()
+    removal, warnings = removal_steps(wanted, found)
+    before = {"state": domain_states.found_state(found.status), "name": wanted.name}
+    return Plan(
+        domain_states.transition(wanted.state, found.status) + removal,
+        before=before,
+        after={},
+        warnings=warnings,
+        facts={"pending": False},
+    )
+
+
+def _volume_steps(wanted: Wanted, found: DomainFound) -> List[Step]:
+    steps = []
+    for disk in wanted.disks or ():
+        volume = new_volume(disk, found)
+        if volume is not None:
+            size = "%d MiB, %s" % (volume.capacity_bytes // MIB, volume.format)
+            above = " over %s" % volume.backing if volume.backing else ""
+            words = "create volume %s (%s)%s in pool %s" % (volume.name, size, above, volume.pool)
+            steps.append(Step("create_volume", words, {"volume": volume}))
+    return steps
+
+
+def _persist(found: DomainFound) -> List[Step]:
+    if found.status is not None and not found.status.persistent:
+        return [Step("persist", "make the transient domain persistent")]
+    return []
+
+
+def _edit_step(change: Change, late: bool, wanted: Wanted) -> Step:
+    when = " (next boot)" if late and change.edit.name not in _IMMEDIATE else ""
+    action = "redefine" if wanted.xml is not None else "edit"
+    return Step(action, change.words + when, {"edit": change.edit})
+
+
+def _autostart(wanted: Wanted, found: DomainFound) -> List[Step]:
+    now = found.status is not None and found.status.autostart
+    if wanted.autostart is None or wanted.autostart == now:
+        return []
+    words = "start the domain with its host" if wanted.autostart else "no longer start the domain with its host"
+    return [Step("autostart", words, {"value": wanted.autostart})]
+
+
+def _pending(wanted: Wanted, found: DomainFound, late: bool) -> bool:
+    """Whether the running guest still differs from what the task describes, after the steps."""
+    if not late or found.live is None:
+        return False
+    if wanted.xml is not None:
+        return found.xml_pending or bool(found.xml_changes)
+    waiting = domain_fields.changes(wanted, found.live, found)
+    return any(change.edit.name not in _IMMEDIATE for change in waiting)
+
+
+def _shown(changes: Sequence[Change]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    return ({change.key: change.before for change in changes}, {change.key: change.after for change in changes})
+
+
+def _show_state(
+    before: Dict[str, Any], after: Dict[str, Any], wanted: Wanted, found: DomainFound, actions: Tuple[str, ...]
+) -> None:
+    if actions:
+        before["state"] = domain_states.found_state(found.status)
+        after["state"] = _state_after(actions)
+    now = found.status is not None and found.status.autostart
+    if wanted.autostart is not None and wanted.autostart != now:
+        before["autostart"], after["autostart"] = now, wanted.autostart
+
+
+_AFTER = {
+    "start": "running",
+    "restore": "running",
+    "resume": "running",
+    "wake": "running",
+    "start_paused": "paused",
+    "suspend": "paused",
+    "save": "saved",
+}
+
+
+def _state_after(actions: Tuple[str, ...]) -> str:
+    return _AFTER.get(actions[-1], "shutoff") if actions else "shutoff"
+
+
+def _warnings(wanted: Wanted, found: DomainFound, changes: Sequence[Change]) -> Tuple[str, ...]:
+    said = []
+    if any(change.edit.name == "firmware" for change in changes):
+        said.append("The firmware of %s changes: a system installed under the other one may not boot." % wanted.name)
+    return tuple(said) + _nothing_to_save(wanted, found)
+
+
+def _nothing_to_save(wanted: Wanted, found: DomainFound) -> Tuple[str, ...]:
+    state = domain_states.found_state(found.status)
+    if wanted.state == want.SAVED and state in (domain_states.MISSING, "shutoff"):
+        return ("Domain %s is off: there is no memory to save." % wanted.name,)
+    return ()
+
+
+def edits_of(steps: Sequence[Step]) -> Tuple[Edit, ...]:
+    """The edits of the definition among the steps, in order."""
+    return tuple(step.args["edit"] for step in steps if step.action == "edit")

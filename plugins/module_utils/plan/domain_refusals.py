@@ -1,0 +1,140 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What this host cannot give to the domain that is asked for: every answer at once, each with a remedy."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Iterator, List, Tuple
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import ERROR, Concern
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted, WantedDisk
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import MIB, Place, backing_path, place_of
+
+
+def concerns(wanted: Wanted, found: DomainFound) -> Tuple[Concern, ...]:
+    """Errors only; an empty tuple means that nothing stands in the way."""
+    problems: List[Concern] = []
+    for check in (_existence, _identity, _capacity, _capability, _networks, _boot):
+        problems.extend(check(wanted, found))
+    for index, disk in enumerate(wanted.disks or ()):
+        problems.extend(_disk(index, disk, found))
+    return tuple(problems)
+
+
+def _error(name: str, detail: str, remedy: str) -> Concern:
+    return Concern(name, ERROR, detail, remedy)
+
+
+def _existence(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
+    if found.config is None and not wanted.describes:
+        missing = []
+        if wanted.memory_mib is None:
+            missing.append("memory_mib")
+        if wanted.disks is None and not (wanted.boot and wanted.boot.kernel):
+            missing.append("disks (or boot.kernel; an empty list for a domain without disks)")
+        detail = "domain %s does not exist and the task does not describe it: %s not given" % (
+            wanted.name,
+            " and ".join(missing),
+        )
+        yield _error("not-described", detail, "give what is missing, or xml")
+
+
+def _identity(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
+    if found.uuid_owner is not None:
+        detail = "uuid %s belongs to domain %s" % (wanted.uuid, found.uuid_owner)
+        yield _error("uuid-taken", detail, "leave uuid out or give another")
+
+
+def _capacity(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
+    total = found.host.facts.memory_total_mib
+    given = found.xml_domain.memory_mib if found.xml_domain is not None else wanted.memory_mib
+    if given is not None and total and given > total:
+        detail = "memory_mib %d is more than the host has (%d MiB)" % (given, total)
+        yield _error("memory-too-large", detail, "give at most %d" % total)
+
+
+def _capability(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
+    facts = found.host.facts
+    if wanted.domain_type is not None and facts.domain_types and wanted.domain_type not in facts.domain_types:
+        detail = "domain_type %s is not offered by host %s" % (wanted.domain_type, facts.hostname)
+        yield _error("domain-type-unknown", detail, "choose among %s, or auto" % ", ".join(facts.domain_types))
+    if wanted.machine is not None and facts.machines and wanted.machine not in facts.machines:
+        detail = "machine %s is not known to QEMU of host %s" % (wanted.machine, facts.hostname)
+        newest = ", ".join(sorted(name for name in facts.machines if name in ("q35", "pc", "virt")))
+        yield _error("machine-unknown", detail, "choose a type of kvm_host_info's list, such as %s" % newest)
+
+
+def _networks(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
+    for index, nic in enumerate(wanted.nics or ()):
+        option = "networks[%d].%s %s" % (index, nic.kind, nic.source)
+        if nic.kind == "bridge" and found.host.bridges is not None and nic.source not in found.host.bridges:
+            remedy = "create the bridge or choose among: %s" % _listed(found.host.bridges)
+            yield _error("bridge-unknown", "%s is no bridge of host %s" % (option, found.host.facts.hostname), remedy)
+        names = tuple(network.name for network in found.host.networks)
+        if nic.kind == "network" and nic.source not in names:
+            remedy = "define the network or choose among: %s" % _listed(names)
+            yield _error("network-unknown", "%s is no libvirt network" % option, remedy)
+
+
+def _listed(names: Tuple[str, ...]) -> str:
+    return ", ".join(sorted(names)) or "(there is none)"
+
+
+def _boot(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
+    for part in ("kernel", "initrd"):
+        path = getattr(wanted.boot, part) if wanted.boot is not None else None
+        if path and found.paths is not None and not found.paths.get(path, False):
+            yield _error("boot-file-missing", "boot.%s %s does not exist" % (part, path), "give a file of this host")
+
+
+def _disk(index: int, disk: WantedDisk, found: DomainFound) -> Iterator[Concern]:
+    option = "disks[%d]" % index
+    if disk.pool is not None:
+        yield from _pool(option, disk, found)
+    place = place_of(disk, found.host)
+    volume = found.volumes.get(place.source or "")
+    if volume is not None and disk.size_mib is not None and volume.capacity_bytes != disk.size_mib * MIB:
+        has = volume.capacity_bytes // MIB
+        detail = "%s.size_mib %d, but %s exists with %d MiB" % (option, disk.size_mib, place.source, has)
+        yield _error("size-differs", detail, "give %d or leave size_mib out: existing data is not resized" % has)
+    if volume is None and place.kind in ("file", "block") and place.source is not None:
+        yield from _missing(option, disk, place, found)
+    if volume is None and disk.backing is not None:
+        below = backing_path(disk, found.host)
+        if below is None or (below not in found.volumes and not (found.paths or {}).get(below, found.paths is None)):
+            detail = "%s.backing %s does not exist" % (option, below or disk.backing.name)
+            yield _error("backing-missing", detail, "give an image of this host")
+
+
+def _pool(option: str, disk: WantedDisk, found: DomainFound) -> Iterator[Concern]:
+    pool = found.host.pool(disk.pool or "")
+    if pool is None:
+        names = _listed(tuple(one.name for one in found.host.pools))
+        detail = "%s.pool %s does not exist" % (option, disk.pool)
+        yield _error("pool-unknown", detail, "create the pool or choose among: %s" % names)
+    elif not pool.active:
+        detail = "%s.pool %s is not active" % (option, disk.pool)
+        yield _error("pool-inactive", detail, "start it: virsh pool-start %s" % disk.pool)
+
+
+def _missing(option: str, disk: WantedDisk, place: Place, found: DomainFound) -> Iterator[Concern]:
+    """A disk whose data is not there and will not be made."""
+    path = place.source or ""
+    in_pool = place.pool is not None
+    if in_pool and disk.size_mib is not None:
+        return
+    if found.paths is None and not in_pool:
+        return  # a remote host outside its pools cannot be asked; libvirt tells at the start
+    if (found.paths or {}).get(path, False):
+        return
+    if in_pool:
+        detail = "%s names %s, which does not exist in pool %s" % (option, path, place.pool)
+        yield _error("volume-missing", detail, "give size_mib to create it, or the name of an existing volume")
+        return
+    folder = posixpath.dirname(path)
+    detail = "%s.path %s does not exist and %s is the directory of no pool" % (option, path, folder)
+    yield _error("path-outside-pools", detail, "put the disk into a pool (pool and name), or give an existing path")

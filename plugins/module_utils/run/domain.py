@@ -1,0 +1,122 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""kvm_domain: the domain is as described."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Dict, Iterator, List, Mapping, Optional
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_result import domain_result
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import STATES, Wanted
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import plan_domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_hands import take
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_observe import look
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
+
+_BACKING: Dict[str, Any] = {
+    "name": {"type": "str"},
+    "path": {"type": "path"},
+    "format": {"type": "str", "required": True, "choices": ["qcow2", "raw", "vmdk", "vdi", "vhdx", "vpc", "qed"]},
+}
+
+_DISK: Dict[str, Any] = {
+    "pool": {"type": "str"},
+    "name": {"type": "str"},
+    "path": {"type": "path"},
+    "source": {"type": "str"},
+    "format": {"type": "str", "choices": ["qcow2", "raw", "vmdk", "vdi", "vhdx", "vpc", "qed"]},
+    "size_mib": {"type": "int"},
+    "device": {"type": "str", "default": "disk", "choices": ["disk", "cdrom", "floppy", "lun"]},
+    "bus": {"type": "str", "choices": ["virtio", "sata", "scsi", "ide", "usb", "fdc"]},
+    "target": {"type": "str"},
+    "readonly": {"type": "bool"},
+    "shareable": {"type": "bool"},
+    "cache": {"type": "str", "choices": ["default", "none", "writethrough", "writeback", "directsync", "unsafe"]},
+    "discard": {"type": "str", "choices": ["ignore", "unmap"]},
+    "serial": {"type": "str"},
+    "backing": {"type": "dict", "options": _BACKING},
+}
+
+_NETWORK: Dict[str, Any] = {
+    "bridge": {"type": "str"},
+    "network": {"type": "str"},
+    "mac": {"type": "str"},
+    "model": {"type": "str"},
+}
+
+OPTIONS: Dict[str, Any] = {
+    "name": {"type": "str", "required": True, "aliases": ["guest"]},
+    "state": {"type": "str", "default": "present", "choices": list(STATES)},
+    "xml": {"type": "str"},
+    "uuid": {"type": "str"},
+    "domain_type": {"type": "str", "default": "auto", "choices": ["auto", "kvm", "qemu"]},
+    "memory_mib": {"type": "int"},
+    "vcpus": {"type": "int"},
+    "cpu": {"type": "raw"},
+    "machine": {"type": "str"},
+    "firmware": {"type": "str", "choices": ["bios", "efi"]},
+    "boot": {
+        "type": "dict",
+        "options": {"kernel": {"type": "str"}, "initrd": {"type": "str"}, "cmdline": {"type": "str"}},
+    },
+    "disks": {"type": "list", "elements": "dict", "options": _DISK},
+    "networks": {"type": "list", "elements": "dict", "options": _NETWORK},
+    "graphics": {"type": "str", "choices": ["none", "vnc", "spice"]},
+    "tpm": {"type": "str", "choices": ["none", "emulator"]},
+    "serial_log": {"type": "str"},
+    "metadata": {"type": "dict"},
+    "autostart": {"type": "bool"},
+    "apply": {"type": "str", "default": "next_boot", "choices": ["next_boot"]},
+    "force": {"type": "bool", "default": False},
+    "wait_timeout": {"type": "int", "default": 120},
+    "remove_storage": {"type": "bool", "default": False},
+}
+
+
+class DomainJob(Job[DomainFound]):
+    """One domain on one connection."""
+
+    def __init__(self, hv: Hypervisor, wanted: Wanted) -> None:
+        self.hv, self.wanted = hv, wanted
+
+    def observe(self) -> DomainFound:
+        return look(self.hv, self.wanted)
+
+    def plan(self, found: DomainFound) -> Plan:
+        return plan_domain(self.wanted, found)
+
+    def apply(self, plan: Plan, found: DomainFound) -> List[str]:
+        return take(self.hv, self.wanted, plan, found)
+
+    def report(self, plan: Plan, found: DomainFound, outcome: Any) -> Mapping[str, Any]:
+        return {"domain": _now(self.hv, self.wanted.name), "pending": bool(plan.facts.get("pending", False))}
+
+
+def _now(hv: Hypervisor, name: str) -> Optional[Dict[str, Any]]:
+    """The domain as it is at the end; None when there is none."""
+    dom = domains.find(hv, name)
+    return None if dom is None else domain_result(domains.read(dom)[0], domains.status(dom))
+
+
+@contextlib.contextmanager
+def _open(params: Mapping[str, Any]) -> Iterator[DomainJob]:
+    given = read_domain(params["xml"], "xml") if params["xml"] is not None else None
+    wanted = wanted_domain(params, given)
+    with connect(params["uri"]) as hv:
+        yield DomainJob(hv, wanted)
+
+
+SENTENCE = Sentence(options=OPTIONS, open=_open)
+
+
+def main() -> None:
+    tell(SENTENCE)

@@ -1,0 +1,332 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kvm_domain
+short_description: A domain is as described
+version_added: 0.1.0
+description:
+  - Makes a libvirt domain (a virtual machine) from plain options or from XML, changes it to what the task says, and
+    brings it into a state.
+  - An option that is not given is not managed. What is there is left alone, also when this module does not know it,
+    since an existing definition is changed in place and never written anew.
+  - A domain that is as described already is left untouched, and the result says so.
+  - Every refusal is reported at once and before anything is changed.
+options:
+  name:
+    description: Name of the domain.
+    type: str
+    required: true
+    aliases: [guest]
+  state:
+    description:
+      - V(present) means defined. Whether it runs is not managed.
+      - V(running) starts, resumes or wakes the domain, from its saved memory when there is some.
+      - V(shutdown) asks the guest to power off and waits for it, at most O(wait_timeout) seconds. See O(force).
+      - V(destroyed) stops the domain at once.
+      - V(paused) means running but standing still.
+      - V(saved) means that the memory lies on disk and the domain is off. The next start continues there.
+      - V(absent) shuts the domain down like V(shutdown) and removes its definition, with NVRAM, TPM state, saved
+        memory and the records of snapshots. Its disks stay. See O(remove_storage).
+    type: str
+    choices: [present, running, shutdown, destroyed, paused, saved, absent]
+    default: present
+  xml:
+    description:
+      - The whole definition, instead of the plain options from O(uuid) to O(metadata).
+      - Its name must be O(name). What libvirt adds or sorts differently is no difference.
+      - UUID, MAC and PCI addresses that it does not give are kept from the existing definition.
+    type: str
+  uuid:
+    description: UUID of the domain. A domain keeps its UUID; another one for an existing domain is refused.
+    type: str
+  domain_type:
+    description:
+      - V(kvm) runs on the processor, V(qemu) is emulated.
+      - V(auto) takes V(kvm) for a new domain when guests boot under it on this host, else V(qemu) with a warning. It
+        leaves an existing domain alone.
+    type: str
+    choices: [auto, kvm, qemu]
+    default: auto
+  memory_mib:
+    description: Memory in MiB. Needed for a new domain.
+    type: int
+  vcpus:
+    description: Number of virtual CPUs. A new domain gets 1 when not given.
+    type: int
+  cpu:
+    description:
+      - V(host-model), V(host-passthrough), V(maximum), or the name of a CPU model such as V(Westmere).
+      - Or a dictionary with C(mode), C(model) and C(features), a list of C(NAME) or C(NAME=POLICY).
+      - A new domain of type kvm gets V(host-model) when not given.
+    type: raw
+  machine:
+    description:
+      - Machine type. An alias such as V(q35) is satisfied by any version of its family, so that a domain keeps the
+        version that it was made with.
+      - A new domain on x86_64 gets V(q35) when not given. For hosts of different releases give a version that all of
+        them know, such as V(pc-q35-7.2).
+    type: str
+  firmware:
+    description: V(efi) lets libvirt choose a UEFI firmware of the host.
+    type: str
+    choices: [bios, efi]
+  boot:
+    description: Direct kernel boot. An empty string removes a part, a part that is not given is left alone.
+    type: dict
+    suboptions:
+      kernel:
+        description: Path of the kernel on the host.
+        type: str
+      initrd:
+        description: Path of the initial RAM disk on the host.
+        type: str
+      cmdline:
+        description: The kernel's command line.
+        type: str
+  disks:
+    description:
+      - All disks of the domain, in order. One that is not listed is detached; its data stays.
+      - A disk is recognised by O(disks[].target), else by where its data is.
+    type: list
+    elements: dict
+    suboptions:
+      pool:
+        description: Storage pool of the volume O(disks[].name).
+        type: str
+      name:
+        description: Name of the volume in O(disks[].pool).
+        type: str
+      path:
+        description: Path of an image or block device on the host, instead of O(disks[].pool) and O(disks[].name).
+        type: path
+      source:
+        description: Network source that QEMU opens itself, such as V(nfs://nas/srv/images/web1.qcow2).
+        type: str
+      format:
+        description:
+          - Format of the image. It is never probed, since a guest can write any header into its disk.
+          - A new disk is V(qcow2) when not given; CD-ROMs, floppies and block devices are V(raw).
+        type: str
+        choices: [qcow2, raw, vmdk, vdi, vhdx, vpc, qed]
+      size_mib:
+        description:
+          - Size of the volume, in MiB. It is created, sparse and with mode 0600, when it is not there.
+          - Existing data is never overwritten nor resized. Another size than the existing one is refused.
+        type: int
+      device:
+        description: What the guest sees. A CD-ROM or floppy without a source is an empty drive.
+        type: str
+        choices: [disk, cdrom, floppy, lun]
+        default: disk
+      bus:
+        description: A new disk gets V(virtio), a CD-ROM V(sata) or V(ide) by machine type, a floppy V(fdc).
+        type: str
+        choices: [virtio, sata, scsi, ide, usb, fdc]
+      target:
+        description: Device name, such as V(vda). The first free one of the bus when not given.
+        type: str
+      readonly:
+        description: The guest cannot write to it.
+        type: bool
+      shareable:
+        description: More than one domain may use it at the same time.
+        type: bool
+      cache:
+        description: Cache mode of the host.
+        type: str
+        choices: [default, none, writethrough, writeback, directsync, unsafe]
+      discard:
+        description: Whether discards of the guest free space on the host.
+        type: str
+        choices: [ignore, unmap]
+      serial:
+        description: Serial number that the guest sees.
+        type: str
+      backing:
+        description: The image below a new one. Only with O(disks[].size_mib).
+        type: dict
+        suboptions:
+          name:
+            description: Name of a volume in the same pool.
+            type: str
+          path:
+            description: Path of an image on the host.
+            type: path
+          format:
+            description: Its format. It is never probed.
+            type: str
+            required: true
+            choices: [qcow2, raw, vmdk, vdi, vhdx, vpc, qed]
+  networks:
+    description:
+      - All network cards of the domain, in order. One that is not listed is detached.
+      - A card is recognised by O(networks[].mac), the others by their order.
+    type: list
+    elements: dict
+    suboptions:
+      bridge:
+        description: Name of a bridge of the host. Exactly one of O(networks[].bridge) and O(networks[].network).
+        type: str
+      network:
+        description: Name of a libvirt network.
+        type: str
+      mac:
+        description: MAC address. libvirt makes one up for a new card when not given.
+        type: str
+      model:
+        description: Model of the card. A new one is V(virtio) when not given.
+        type: str
+  graphics:
+    description: Graphical console, on the host's loopback address. A new domain has none when not given.
+    type: str
+    choices: [none, vnc, spice]
+  tpm:
+    description: V(emulator) is a TPM 2.0 by swtpm.
+    type: str
+    choices: [none, emulator]
+  serial_log:
+    description:
+      - File of the host that gets a copy of what the guest writes on its first serial line. An empty string stops it.
+      - Every domain made by this module has a serial console.
+    type: str
+  metadata:
+    description:
+      - Values kept with the domain for planning, such as C(group), C(priority) and C(policy).
+      - Keys that are not given stay; an empty value removes a key. Takes effect at once.
+    type: dict
+  autostart:
+    description: Whether the domain starts with its host.
+    type: bool
+  apply:
+    description:
+      - When a change of the definition of a running domain takes effect.
+      - V(next_boot) changes the definition only, and RV(pending) says that the guest still runs with the old one.
+    type: str
+    choices: [next_boot]
+    default: next_boot
+  force:
+    description: Stop the domain at once when it did not shut down within O(wait_timeout).
+    type: bool
+    default: false
+  wait_timeout:
+    description: How long a shutdown may take, in seconds. The request is repeated every 10 seconds.
+    type: int
+    default: 120
+  remove_storage:
+    description:
+      - With O(state=absent), delete the domain's images as far as they are volumes of a pool.
+      - Images that are shareable, or that another domain uses, stay, and a warning says so.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - kvmops.fleet.kvm
+seealso:
+  - module: kvmops.fleet.kvm_domain_info
+  - module: kvmops.fleet.kvm_migrate
+author:
+  - kvmops.fleet contributors (@kvmops)
+"""
+
+EXAMPLES = r"""
+- name: A guest with a new disk of 10 GiB runs
+  kvmops.fleet.kvm_domain:
+    name: web1
+    state: running
+    memory_mib: 1024
+    vcpus: 2
+    machine: pc-q35-7.2
+    disks:
+      - pool: default
+        name: web1.qcow2
+        size_mib: 10240
+    networks:
+      - bridge: br0
+    autostart: true
+    metadata:
+      group: web
+      priority: 10
+
+- name: A guest boots a kernel of the host
+  kvmops.fleet.kvm_domain:
+    name: tiny
+    state: running
+    memory_mib: 128
+    boot:
+      kernel: /srv/boot/vmlinuz
+      initrd: /srv/boot/initrd.img
+      cmdline: console=ttyS0
+    serial_log: /var/log/libvirt/qemu/tiny.serial.log
+
+- name: It gets more memory at its next boot; everything else stays
+  kvmops.fleet.kvm_domain:
+    name: web1
+    memory_mib: 2048
+
+- name: It is off, within five minutes at most
+  kvmops.fleet.kvm_domain:
+    name: web1
+    state: shutdown
+    wait_timeout: 300
+    force: true
+
+- name: A domain from XML
+  kvmops.fleet.kvm_domain:
+    name: db1
+    xml: "{{ lookup('ansible.builtin.template', 'db1.xml.j2') }}"
+
+- name: The domain and its disks are gone
+  kvmops.fleet.kvm_domain:
+    name: web1
+    state: absent
+    remove_storage: true
+"""
+
+RETURN = r"""
+steps:
+  description: What was done, or would be done in check mode, in words and in order. Empty when nothing changes.
+  returned: success
+  type: list
+  elements: str
+  sample: ["set memory 1024 → 2048 MiB (next boot)"]
+pending:
+  description: Whether the running guest still differs from what the task describes, until its next boot.
+  returned: success
+  type: bool
+domain:
+  description: The domain at the end, as its next boot will be. Null when there is none.
+  returned: success
+  type: dict
+  contains:
+    name: {description: Its name., type: str}
+    uuid: {description: Its UUID., type: str}
+    id: {description: Number of the running domain., type: int}
+    state: {description: running paused shutoff saved crashed in_shutdown or pmsuspended., type: str}
+    persistent: {description: Whether it stays defined when it stops., type: bool}
+    autostart: {description: Whether it starts with its host., type: bool}
+    job: {description: Name of a libvirt job that runs., type: str}
+    snapshots: {description: Number of snapshots., type: int}
+    type: {description: kvm or qemu., type: str}
+    arch: {description: Its architecture., type: str}
+    machine: {description: Its machine type with version., type: str}
+    memory_mib: {description: Its memory in MiB., type: int}
+    vcpus: {description: Number of virtual CPUs., type: int}
+    cpu: {description: mode model and features., type: dict}
+    firmware: {description: bios or efi., type: str}
+    boot: {description: kernel initrd and cmdline of a direct kernel boot., type: dict}
+    disks: {description: Its disks in order., type: list, elements: dict}
+    networks: {description: Its network cards in order., type: list, elements: dict}
+    graphics: {description: Types of its graphical consoles., type: list, elements: str}
+    tpm: {description: Type of its TPM., type: str}
+    serial_log: {description: Where its serial line is logged., type: str}
+    metadata: {description: Values kept with it for planning., type: dict}
+"""
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain import main
+
+if __name__ == "__main__":
+    main()
