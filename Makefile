@@ -13,7 +13,6 @@ LINK := .venv/collections/ansible_collections/kvmops/fleet
 
 export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
-export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration molecule \
 	demo lab-up lab-down test clean
@@ -77,7 +76,7 @@ build: venv-sanity ## the package, and what Galaxy's importer says about it
 # --- on real hosts --------------------------------------------------------------------------------------------------
 
 integration: setup ## every module on lab hosts, then faults
-	pytest tests/integration
+	pytest tests/integration -m "not machine" -v --durations=15
 
 molecule: setup ## the roles on bare hosts, and the two-host journey
 	molecule test --all
@@ -97,4 +96,4 @@ test: ## everything, cheap things first
 	@$(TOOLS)/phases setup check sanity units docs-check build integration molecule
 
 clean: lab-down ## remove all that make has made here
-	rm -rf .venv .venv-sanity .cache .ansible collections tests/output .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-sanity .cache .lab .ansible collections tests/output .hypothesis .mypy_cache .pytest_cache .ruff_cache
