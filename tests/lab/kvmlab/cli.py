@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 
-from kvmlab import hosts, network, preflight, status, updown
+from kvmlab import network, preflight, status, updown, volumes
+from kvmlab.cli_faults import add_fault
 from kvmlab.errors import LabError
+from kvmlab.inside import inside
 from kvmlab.paths import DEFAULT_NAME, LAB_DIR, LabPaths
 from kvmlab.run import locked
 from kvmlab.shape import check_name, plan_shape
@@ -19,6 +22,8 @@ from kvmlab.state import require
 def main(argv: list[str]) -> int:
     """Run one command; the exit code is 0, that of the command in `exec`, or 1 with a message."""
     arguments = parser().parse_args(argv)
+    # Ended from outside, a command must still take down what it was about to bring up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         arguments.name = check_name(arguments.name)
         return int(arguments.act(arguments) or 0)
@@ -45,6 +50,11 @@ def parser() -> argparse.ArgumentParser:
     namespace.add_argument("command", nargs="+", metavar="-- COMMAND", help="put -- before it")
     console = add(commands, "console", "what a host printed while it booted and ran", _console)
     console.add_argument("host")
+    volume = add(commands, "volume", "give a host a small filesystem of its own", _volume)
+    volume.add_argument("host")
+    volume.add_argument("mountpoint")
+    volume.add_argument("--mib", type=int, default=200, help="its size (default: %(default)s)")
+    add_fault(commands)
     add(commands, "setup", "install the packages the lab needs on this machine", _setup)
     return top
 
@@ -97,12 +107,12 @@ def _status(_arguments: argparse.Namespace) -> None:
 
 def _exec(arguments: argparse.Namespace) -> int:
     lab = require(arguments.name)
-    return subprocess.run(hosts.inside(lab, arguments.host, arguments.command), check=False).returncode
+    return subprocess.run(inside(lab, arguments.host, arguments.command), check=False).returncode
 
 
 def _shell(arguments: argparse.Namespace) -> int:
     lab = require(arguments.name)
-    return subprocess.run(hosts.inside(lab, arguments.host, ["bash", "-l"]), check=False).returncode
+    return subprocess.run(inside(lab, arguments.host, ["bash", "-l"]), check=False).returncode
 
 
 def _ns(arguments: argparse.Namespace) -> int:
@@ -116,6 +126,11 @@ def _console(arguments: argparse.Namespace) -> None:
     path = lab.paths.host(lab.host(arguments.host).name).console
     print(path.read_text(errors="replace"), end="")
     print(f"({path})", file=sys.stderr)
+
+
+def _volume(arguments: argparse.Namespace) -> None:
+    with _locked(arguments.name):
+        volumes.add(require(arguments.name), arguments.host, arguments.mountpoint, arguments.mib)
 
 
 def _setup(_arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from kvmlab import cgroups, network
+from kvmlab import cgroups, network, volumes
 from kvmlab.errors import LabError
 from kvmlab.identity import write_identity
 from kvmlab.paths import LAB_DIR, HostPaths
@@ -47,6 +47,8 @@ def power_on(lab: LabRecord, host: Host) -> None:
     record = lab.hosts[host.name]
     paths = lab.paths.host(host.name)
     network.connect(lab.name, host, record.link)
+    for volume in record.volumes:
+        volumes.attach(paths, volume)
     nspawn = _start(lab, host, paths)
     record.nspawn = Process.of(nspawn.pid)
     look = f"see {paths.console}"
@@ -112,6 +114,8 @@ def power_off(lab: LabRecord, host: str, *, hard: bool = False) -> bool:
     else:
         _kill(record.init)
     record.nspawn = record.init = None
+    for volume in record.volumes:
+        volumes.detach(lab.paths.host(host), volume)
     network.disconnect(lab.name, host)
     cgroups.remove(lab.name, host)
     return killed
@@ -159,11 +163,3 @@ def prepare(lab: LabRecord, host: Host) -> None:
     paths = lab.paths.host(host.name)
     mount_root(paths, lab.lowers[host.name])
     write_identity(paths.root, host, lab.paths)
-
-
-def inside(lab: LabRecord, host: str, command: list[str]) -> list[str]:
-    """The command line that runs a command inside a host, without needing ssh or network there."""
-    init = lab.running(host)
-    environment = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=linux"]
-    spaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
-    return ["nsenter", "--target", str(init.pid), *spaces, "--", *environment, *command]

@@ -23,6 +23,16 @@ class Volume:
     device: str
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Something that was broken on purpose; `detail` is what its undoing needs, `text` is for people."""
+
+    kind: str
+    host: str
+    detail: str
+    text: str = field(default="", compare=False)
+
+
 @dataclass
 class HostRecord:
     """A host that was started: nspawn and the host's init, as the outer machine numbers them."""
@@ -49,7 +59,7 @@ class LabRecord:
     lowers: dict[str, list[str]] = field(default_factory=dict)
     binds: dict[str, dict[str, str]] = field(default_factory=dict)
     hosts: dict[str, HostRecord] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
 
     @property
     def paths(self) -> LabPaths:
@@ -129,7 +139,8 @@ def _record(raw: dict[str, Any]) -> LabRecord:
     nas = Host(**shape["nas"]) if shape["nas"] else None
     hosts = {name: _host_record(value) for name, value in raw.pop("hosts").items()}
     plan = Shape(tuple(Host(**host) for host in shape["hosts"]), nas, shape["link"])
-    return LabRecord(shape=plan, hosts=hosts, **raw)
+    faults = [Fault(**fault) for fault in raw.pop("faults")]
+    return LabRecord(shape=plan, hosts=hosts, faults=faults, **raw)
 
 
 def _host_record(raw: dict[str, Any]) -> HostRecord:

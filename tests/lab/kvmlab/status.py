@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmlab import hosts
+from kvmlab.inside import inside
 from kvmlab.paths import STATE
 from kvmlab.run import run
 from kvmlab.shape import Host
@@ -24,7 +24,7 @@ def report() -> str:
             continue
         rows = [COLUMNS, *(_row(lab, host) for host in lab.shape.all_hosts)]
         title = f"lab {name}  link {lab.shape.link or 'unlimited'}  from {lab.owner}"
-        parts.append("\n".join([title, *table(rows), *(f"fault: {fault}" for fault in lab.faults)]))
+        parts.append("\n".join([title, *table(rows), *(f"fault: {fault.text}" for fault in lab.faults)]))
     return "\n\n".join(parts)
 
 
@@ -44,5 +44,5 @@ def _row(lab: LabRecord, host: Host) -> tuple[str, ...]:
 def _domains(lab: LabRecord, host: Host) -> str:
     if not (lab.paths.host(host.name).root / "usr/bin/virsh").exists():
         return "-"
-    asked = run(hosts.inside(lab, host.name, ["timeout", "5", "virsh", "list", "--name"]), check=False)
+    asked = run(inside(lab, host.name, ["timeout", "5", "virsh", "list", "--name"]), check=False)
     return " ".join(asked.stdout.split()) or ("none" if asked.returncode == 0 else "(libvirt does not answer)")

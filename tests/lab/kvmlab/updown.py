@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kvmlab import hosts, images, lifecycle, preflight, ready
+from kvmlab import images, lifecycle, preflight, ready
 from kvmlab.cache import prune
 from kvmlab.errors import LabError
+from kvmlab.inside import inside
 from kvmlab.paths import REPOSITORY, STATE, LabPaths
 from kvmlab.run import run, say, wait_until
 from kvmlab.shape import RELEASES, Shape
@@ -41,7 +42,7 @@ def up(name: str, shape: Shape, *, bare: bool) -> None:
 
 def _await_libvirt(lab: LabRecord) -> None:
     for host in lab.shape.hosts:
-        ask = hosts.inside(lab, host.name, ["virsh", "--connect", "qemu:///system", "version"])
+        ask = inside(lab, host.name, ["virsh", "--connect", "qemu:///system", "version"])
         wait_until(
             lambda ask=ask: run(ask, check=False).returncode == 0,
             LIBVIRT_S,

@@ -1,0 +1,93 @@
+"""Small filesystems of their own inside a host, and filling them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from kvmlab.errors import LabError
+from kvmlab.inside import inside
+from kvmlab.paths import HostPaths
+from kvmlab.run import run, say
+from kvmlab.state import LabRecord, Volume
+
+FILLER = ".kvmlab-filler"
+# Nobody means to fill the disk of the outer machine, on which every host's root filesystem lies.
+LARGEST_MIB = 16 * 1024
+
+
+def add(lab: LabRecord, host: str, mountpoint: str, mib: int) -> None:
+    """Mount a new ext4 of that size inside a running host; it comes back after a power-off."""
+    lab.running(host)
+    if not mountpoint.startswith("/") or ".." in mountpoint.split("/") or mountpoint == "/":
+        raise LabError(f"volume {mountpoint!r}: an absolute path inside the host, not / itself")
+    if not 8 <= mib <= LARGEST_MIB:
+        raise LabError(f"--mib {mib}: between 8 and {LARGEST_MIB}")
+    if any(volume.mountpoint == mountpoint for volume in lab.hosts[host].volumes):
+        say(f"{mountpoint} on {host} is a volume already; nothing to do")
+        return
+    base = lab.paths.host(host).volumes
+    base.mkdir(exist_ok=True)
+    image = base / (re.sub(r"[^A-Za-z0-9]+", "-", mountpoint).strip("-") + ".ext4")
+    run(["truncate", f"--size={mib}M", image])
+    run(["mkfs.ext4", "-q", "-F", "-m", "0", image])
+    volume = Volume(mountpoint, str(image), run(["losetup", "--find", "--show", image]).stdout.strip())
+    # The device is opened outside and passed by number: the host's /dev has no loop devices.
+    number = run(["lsblk", "--noheadings", "--nodeps", "--output", "MAJ:MIN", volume.device]).stdout.strip()
+    major, _, minor = number.partition(":")
+    node = f"/dev/kvmlab-{minor}"
+    run(inside(lab, host, ["mkdir", "-p", mountpoint]))
+    run(inside(lab, host, ["mknod", node, "b", major, minor]))
+    run(inside(lab, host, ["mount", "-t", "ext4", node, mountpoint]))
+    lab.hosts[host].volumes.append(volume)
+    lab.save()
+    say(f"{host} has {mib} MiB of its own at {mountpoint}")
+
+
+def attach(paths: HostPaths, volume: Volume) -> None:
+    """Mount a volume below a host's root filesystem before the host boots."""
+    target = paths.root / volume.mountpoint.lstrip("/")
+    target.mkdir(parents=True, exist_ok=True)
+    run(["mount", "-t", "ext4", volume.device, target])
+
+
+def detach(paths: HostPaths, volume: Volume) -> None:
+    """Undo `attach`, if that is how the volume was mounted."""
+    target = paths.root / volume.mountpoint.lstrip("/")
+    if os.path.ismount(target):
+        run(["umount", target])
+
+
+def fill(lab: LabRecord, host: str, path: str, leave_mib: int) -> int:
+    """Take the free space of the filesystem of `path` but for `leave_mib`; returns what is left, in MiB."""
+    size_mib, free_mib = _space(lab, host, path)
+    if size_mib > LARGEST_MIB:
+        raise LabError(
+            f"{path} on {host} lies on a filesystem of {size_mib} MiB, which is the outer machine's own",
+            f"make a small one first: tests/lab/lab volume {host} {path} --mib 200{lab.flag}",
+        )
+    taken = free_mib - leave_mib
+    if taken < 0:
+        raise LabError(f"{path} on {host} has only {free_mib} MiB left, fewer than --leave-mib {leave_mib}")
+    filler = f"{path.rstrip('/')}/{FILLER}"
+    run(inside(lab, host, ["rm", "-f", filler]))
+    if taken:
+        run(inside(lab, host, ["fallocate", "--length", f"{taken}MiB", filler]))
+    if not leave_mib:
+        # What is left is less than a MiB: take it by writing until nothing more fits.
+        run(
+            inside(lab, host, ["dd", "if=/dev/zero", f"of={filler}", "bs=4k", "oflag=append", "conv=notrunc"]),
+            check=False,
+        )
+    return _space(lab, host, path)[1]
+
+
+def unfill(lab: LabRecord, host: str, path: str) -> None:
+    """Give the space back."""
+    run(inside(lab, host, ["rm", "-f", f"{path.rstrip('/')}/{FILLER}"]))
+
+
+def _space(lab: LabRecord, host: str, path: str) -> tuple[int, int]:
+    told = run(inside(lab, host, ["df", "--block-size=1M", "--output=size,avail", path]))
+    size, free = told.stdout.split()[-2:]
+    return int(size), int(free)
