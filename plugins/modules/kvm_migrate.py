@@ -155,9 +155,10 @@ metrics:
     setup_ms: {description: Setting up the job., type: int}
     memory_bytes: {description: Memory sent., type: int}
     memory_total_bytes: {description: Size of the guest's memory., type: int}
-    disk_bytes: {description: Disk content sent., type: int}
+    disk_bytes: {description: What went through the copy of disks. libvirt counts holes too., type: int}
+    disk_data_bytes: {description: What the copied images held., type: int}
     iterations: {description: Rounds over the memory., type: int}
-    throughput_mib_s: {description: Memory and disk bytes over the total time., type: float}
+    throughput_mib_s: {description: Memory and disk data over the total time., type: float}
 samples:
   description: The running job, at most 240 moments, evenly chosen. Sizes in MiB, rates in MiB/s.
   returned: changed and not check mode

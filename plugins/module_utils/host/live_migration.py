@@ -9,6 +9,7 @@ Always peer to peer: the source daemon drives it and goes on when this process d
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass, field
@@ -37,9 +38,13 @@ class Order:
 
 @dataclass
 class Watched:
-    """What was seen. error: libvirt's words when it failed. stopped: why we ended it (a timeout), if we did."""
+    """What was seen. error: libvirt's words when it failed. stopped: why we ended it (a timeout), if we did.
+
+    completed: the source's statistics of the finished job, which its libvirt sends as an event.
+    """
 
     samples: List[Sample] = field(default_factory=list)
+    completed: Dict[str, Any] = field(default_factory=dict)
     error: Optional[str] = None
     stopped: Optional[str] = None
     wall_ms: int = 0
@@ -65,6 +70,8 @@ def migrate(
     watched = Watched()
     began = time.monotonic()
     worker = threading.Thread(target=_call, args=(dom, order, watched), daemon=True)
+    with said("listen for the end of the migration of %s" % dom.name(), "the source"):
+        conn, listener = dom.connect(), _listen(dom, watched)
     if order.max_downtime_ms is not None:
         # Kept by QEMU until the next migration sets its own.
         with said("set the maximum downtime of %s" % dom.name(), "the source"):
@@ -82,7 +89,16 @@ def migrate(
             watched.stopped = act
             _stop(dom, act)
     watched.wall_ms = int((time.monotonic() - began) * 1000)
+    with contextlib.suppress(libvirt.libvirtError):
+        conn.domainEventDeregisterAny(listener)
     return watched
+
+
+def _listen(dom: Any, watched: Watched) -> int:
+    def on_completed(conn: Any, domain: Any, stats: Dict[str, Any], opaque: Any) -> None:
+        watched.completed.update(stats)
+
+    return int(dom.connect().domainEventRegisterAny(dom, libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, on_completed, None))
 
 
 def _call(dom: Any, order: Order, watched: Watched) -> None:
@@ -121,7 +137,7 @@ def sample_of(dom: Any, at_ms: int) -> Optional[Sample]:
         return None
     return Sample(
         at_ms=at_ms,
-        phase="storage" if stats.get("disk_remaining", 0) else "memory",
+        phase=_phase(stats),
         memory_processed_mib=round(stats.get("memory_processed", 0) / MIB, 2),
         memory_remaining_mib=round(stats.get("memory_remaining", 0) / MIB, 2),
         memory_rate_mib_s=round(stats.get("memory_bps", 0) / MIB, 2),
@@ -132,6 +148,12 @@ def sample_of(dom: Any, at_ms: int) -> Optional[Sample]:
     )
 
 
+def _phase(stats: Dict[str, Any]) -> str:
+    if stats.get("disk_remaining", 0):
+        return "disk"
+    return "memory" if stats.get("memory_total", 0) else "setup"
+
+
 def there(hv: Hypervisor, name: str) -> Any:
     """The virDomain, which must be there. Raises HostError."""
     with said("find domain %s" % name, hv.side, "It was removed meanwhile; run again."):
@@ -139,9 +161,13 @@ def there(hv: Hypervisor, name: str) -> Any:
 
 
 def completed(dest: Hypervisor, name: str) -> Dict[str, Any]:
-    """libvirt's statistics of the finished job, as the destination keeps them (virsh domjobinfo --completed)."""
+    """libvirt's statistics of the finished job, as the destination keeps them (virsh domjobinfo --completed).
+
+    They hold no disk numbers: those only the source knows, see Watched.completed.
+    """
+    flags = flag("VIR_DOMAIN_JOB_STATS_COMPLETED", "VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED")
     with said("read the statistics of the finished migration of %s" % name, dest.side):
-        return dict(dest.conn.lookupByName(name).jobStats(flag("VIR_DOMAIN_JOB_STATS_COMPLETED")))
+        return dict(dest.conn.lookupByName(name).jobStats(flags))
 
 
 def cpu_fits(dest: Hypervisor, domain: Any, cpu_xml: Optional[str]) -> Optional[bool]:

@@ -123,7 +123,7 @@ class DiskMove:
 
 @dataclass(frozen=True)
 class Sample:
-    """The job at one moment. at_ms: since the start. Remaining and processed: MiB. Rates: MiB/s."""
+    """The job at one moment. at_ms: since the start. phase: setup, disk, memory. Remaining and processed: MiB. Rates: MiB/s."""
 
     at_ms: int
     phase: str
@@ -140,10 +140,10 @@ class Sample:
 
     def progress(self, subject: str) -> Progress:
         """The same for a person who waits: disks while there are any to copy, then memory."""
-        disk = self.phase == "storage"
+        disk = self.phase == "disk"
         return Progress(
             subject=subject,
-            phase="disk" if disk else "memory",
+            phase=self.phase,
             done_mib=self.disk_processed_mib if disk else self.memory_processed_mib,
             remaining_mib=self.disk_remaining_mib if disk else self.memory_remaining_mib,
             rate_mib_s=self.disk_rate_mib_s if disk else self.memory_rate_mib_s,
@@ -157,8 +157,9 @@ class Metrics:
 
     total_ms: libvirt's time_elapsed for a live move, our own clock for an offline one. wall_ms: our own clock around
     the whole step. downtime_ms: libvirt's `downtime`; for an offline move None, since the guest was off before.
-    downtime_net_ms: the same without the control messages between the hosts. Bytes: transferred.
-    throughput_mib_s: (memory_bytes + disk_bytes) over total_ms.
+    downtime_net_ms: the same without the control messages between the hosts. memory_bytes: transferred.
+    disk_bytes: what went through the copy; libvirt counts holes too. disk_data_bytes: what the images held.
+    throughput_mib_s: (memory_bytes + disk_data_bytes) over total_ms.
     """
 
     mode: str
@@ -170,11 +171,12 @@ class Metrics:
     memory_bytes: int = 0
     memory_total_bytes: int = 0
     disk_bytes: int = 0
+    disk_data_bytes: int = 0
     iterations: Optional[int] = None
 
     @property
     def throughput_mib_s(self) -> float:
-        return round((self.memory_bytes + self.disk_bytes) / MIB / max(self.total_ms / 1000.0, 0.001), 2)
+        return round((self.memory_bytes + self.disk_data_bytes) / MIB / max(self.total_ms / 1000.0, 0.001), 2)
 
     def as_dict(self) -> Dict[str, Any]:
         return dict(self.__dict__, throughput_mib_s=self.throughput_mib_s)

@@ -137,7 +137,11 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[S
         for move in copies
     ]
     steps.append(
-        Step("migrate", _live_words(domain, found, wish, copies), {"copy": tuple(move.target for move in copies)})
+        Step(
+            "migrate",
+            _live_words(domain, found, wish, copies),
+            {"copy": tuple(move.target for move in copies), "allocated": sum(move.allocated for move in copies)},
+        )
     )
     return steps + _closing_steps(wish, found, copies)
 

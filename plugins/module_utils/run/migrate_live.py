@@ -71,14 +71,14 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]
     if watched.stopped == "pause":
         lifecycle.resume(live_migration.there(ends.dest, wish.name))
     return {
-        "metrics": _metrics(live_migration.completed(ends.dest, wish.name), watched).as_dict(),
+        "metrics": _metrics(live_migration.completed(ends.dest, wish.name), watched, step).as_dict(),
         "samples": [sample.as_dict() for sample in thin(watched.samples)],
         "flags": live_migration.flags_of(order),
         "ended_by": watched.stopped,
     }
 
 
-def _metrics(stats: Mapping[str, Any], watched: Watched) -> Metrics:
+def _metrics(stats: Mapping[str, Any], watched: Watched, step: Step) -> Metrics:
     return Metrics(
         mode="live",
         total_ms=stats.get("time_elapsed", watched.wall_ms),
@@ -88,7 +88,8 @@ def _metrics(stats: Mapping[str, Any], watched: Watched) -> Metrics:
         setup_ms=stats.get("setup_time"),
         memory_bytes=stats.get("memory_processed", 0),
         memory_total_bytes=stats.get("memory_total", 0),
-        disk_bytes=stats.get("disk_processed", 0),
+        disk_bytes=watched.completed.get("disk_processed", 0),
+        disk_data_bytes=step.args["allocated"],
         iterations=stats.get("memory_iteration"),
     )
 

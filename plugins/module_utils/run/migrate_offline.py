@@ -74,7 +74,7 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
             _take_back(wish, ends, found, published)
         raise
     elapsed_ms = int((time.monotonic() - began) * 1000)
-    metrics = Metrics(mode="offline", total_ms=elapsed_ms, wall_ms=elapsed_ms, disk_bytes=sent)
+    metrics = Metrics(mode="offline", total_ms=elapsed_ms, wall_ms=elapsed_ms, disk_bytes=sent, disk_data_bytes=sent)
     return {"metrics": metrics.as_dict(), "samples": [], "hashes": hashes}
 
 
