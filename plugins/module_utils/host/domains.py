@@ -100,7 +100,7 @@ def status(dom: Any) -> DomainStatus:
             managed_save=bool(_or_zero(lambda: dom.hasManagedSaveImage(0))),
             snapshots=int(_or_zero(lambda: dom.snapshotNum(0))),
             checkpoints=len(_or_zero(lambda: dom.listAllCheckpoints(0)) or ()),
-            job=_job(dom) if number >= 0 else None,
+            job=job(dom) if number >= 0 else None,
             id=number if number >= 0 else None,
         )
 
@@ -115,7 +115,8 @@ def _or_zero(call: Any) -> Any:
         raise
 
 
-def _job(dom: Any) -> Optional[str]:
+def job(dom: Any) -> Optional[str]:
+    """Name of the libvirt job that runs on an active domain, or None."""
     stats = _or_zero(lambda: dom.jobStats(0)) or {}
     if stats.get("type", 0) == flag("VIR_DOMAIN_JOB_NONE"):
         return None

@@ -10,6 +10,7 @@ import os
 from typing import Dict, Iterable, Optional, Tuple
 from urllib.parse import urlsplit
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import capabilities
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 
 _SYS_NET = "/sys/class/net"
@@ -24,8 +25,12 @@ def existing(paths: Iterable[str]) -> Dict[str, bool]:
     return {path: os.path.exists(path) for path in paths}
 
 
-def bridges() -> Optional[Tuple[str, ...]]:
-    """This host's bridges, from the kernel; None when it does not tell."""
+def bridges_of(hv: Hypervisor) -> Optional[Tuple[str, ...]]:
+    """The host's bridges: from the kernel on this host, from libvirt elsewhere; None when nobody can tell."""
+    return _kernel_bridges() if is_here(hv) else capabilities.list_bridges(hv)
+
+
+def _kernel_bridges() -> Optional[Tuple[str, ...]]:
     try:
         names = os.listdir(_SYS_NET)
     except OSError:

@@ -18,12 +18,7 @@ def domain_result(config: Domain, status: DomainStatus) -> Dict[str, Any]:
     return {
         "name": config.name,
         "uuid": config.uuid,
-        "id": status.id,
-        "state": state_shown(status),
-        "persistent": status.persistent,
-        "autostart": status.autostart,
-        "job": status.job,
-        "snapshots": status.snapshots,
+        **status_result(status),
         "type": config.type,
         "arch": config.arch,
         "machine": config.machine,
@@ -38,6 +33,18 @@ def domain_result(config: Domain, status: DomainStatus) -> Dict[str, Any]:
         "tpm": config.tpm,
         "serial_log": config.serial_log,
         "metadata": dict(config.metadata),
+    }
+
+
+def status_result(status: DomainStatus) -> Dict[str, Any]:
+    """What it is doing."""
+    return {
+        "id": status.id,
+        "state": state_shown(status),
+        "persistent": status.persistent,
+        "autostart": status.autostart,
+        "job": status.job,
+        "snapshots": status.snapshots,
     }
 
 

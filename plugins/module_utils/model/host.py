@@ -10,7 +10,7 @@ All sizes are MiB.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Mapping, Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,3 @@ class HostFacts:
 def version_text(number: int) -> str:
     """9000000 -> "9.0.0"."""
     return "%d.%d.%d" % (number // 1000000, number // 1000 % 1000, number % 1000)
-
-
-def network_result(network: HostNetwork) -> Dict[str, Any]:
-    """A network as a module returns it."""
-    return dict(network.__dict__)

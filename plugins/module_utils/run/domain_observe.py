@@ -48,7 +48,7 @@ def look_at_host(hv: Hypervisor, wanted: Wanted, new: bool) -> HostView:
         facts=capabilities.host_facts(hv),
         pools=pools.list_pools(hv),
         networks=capabilities.list_networks(hv),
-        bridges=here.bridges() if here.is_here(hv) else capabilities.list_bridges(hv),
+        bridges=here.bridges_of(hv),
         kvm_works=new and wanted.domain_type is None and wanted.xml is None and capabilities.kvm_works(hv),
     )
 
