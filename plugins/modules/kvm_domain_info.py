@@ -26,8 +26,8 @@ options:
     choices: [config, stats]
     default: [config]
 extends_documentation_fragment:
-  - kvmops.fleet.kvm
   - kvmops.fleet.kvm.info
+  - kvmops.fleet.kvm
 seealso:
   - module: kvmops.fleet.kvm_domain
   - module: kvmops.fleet.kvm_host_info

@@ -19,8 +19,8 @@ options:
     choices: [capacity, capabilities, pools, volumes, networks]
     default: [capacity, capabilities, pools, networks]
 extends_documentation_fragment:
-  - kvmops.fleet.kvm
   - kvmops.fleet.kvm.info
+  - kvmops.fleet.kvm
 seealso:
   - module: kvmops.fleet.kvm_domain_info
 author:

@@ -41,7 +41,7 @@ class DomainFound:
     paths: whether each other path that the task names exists here; None when this host cannot be asked.
     uuid_owner: another domain that has the wanted UUID.
     shared_with: by path, other domains that name this domain's disks.
-    xml_changes, xml: for a task with `xml`: what differs from config, and what to define.
+    xml_domain, xml_changes, xml: for a task with `xml`: what it describes, what differs from config, what to define.
     """
 
     host: HostView
@@ -54,5 +54,4 @@ class DomainFound:
     shared_with: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     xml_domain: Optional[Domain] = None
     xml_changes: Tuple[Change, ...] = ()
-    xml_pending: bool = False
     xml: Optional[str] = None

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterable, Mapping
+from typing import Callable, Dict, Iterable, List, Mapping
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import (
     device_patch_xml,
@@ -16,6 +16,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model import (
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import METADATA_NS, Boot, Cpu
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Edit
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.libvirt_additions import size_in_kib
 
 _PREFIX = "kvmops"
 
@@ -33,6 +34,18 @@ def _memory(root: safe_xml.Element, mib: int) -> None:
         node = edit_xml.get_or_add(root, tag, before)
         node.set("unit", "MiB")
         node.text = str(mib)
+    _share(root.findall("cpu/numa/cell"), mib * 1024)
+
+
+def _share(cells: List[safe_xml.Element], kib: int) -> None:
+    """libvirt takes the sum of the NUMA cells for the domain's memory, so they grow and shrink with it."""
+    old = [int(size_in_kib(cell.get("memory", "0"), cell.get("unit"))) for cell in cells]
+    left = kib
+    for index, (cell, size) in enumerate(zip(cells, old)):
+        part = left if index == len(cells) - 1 else kib * size // (sum(old) or 1)
+        cell.set("unit", "KiB")
+        cell.set("memory", str(part))
+        left -= part
 
 
 def _vcpus(root: safe_xml.Element, count: int) -> None:

@@ -141,7 +141,8 @@ def source_of(node: safe_xml.Element) -> Optional[str]:
         name, port = (host.get("name", ""), host.get("port")) if host is not None else ("", None)
         place = "%s:%s" % (name, port) if port else name
         return "%s://%s/%s" % (source.get("protocol"), place, (source.get("name") or "").lstrip("/"))
-    return source.get(_SOURCE_ATTRIBUTE.get(kind, kind))
+    path: Optional[str] = source.get(_SOURCE_ATTRIBUTE.get(kind, kind))
+    return path
 
 
 def _backing(node: safe_xml.Element) -> Tuple[str, ...]:

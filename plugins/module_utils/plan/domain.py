@@ -135,7 +135,8 @@ def _pending(wanted: Wanted, found: DomainFound, late: bool) -> bool:
     if not late or found.live is None:
         return False
     if wanted.xml is not None:
-        return found.xml_pending or bool(found.xml_changes)
+        waiting_in_xml = found.config is not None and domain_fields.boots_differently(found.config, found.live)
+        return waiting_in_xml or bool(found.xml_changes)
     waiting = domain_fields.changes(wanted, found.live, found)
     return any(change.edit.name not in _IMMEDIATE for change in waiting)
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Cpu, Domain, Nic
@@ -189,3 +190,23 @@ def merged_metadata(wanted: Wanted, config: Domain) -> Dict[str, str]:
     values = dict(config.metadata)
     values.update(wanted.metadata or {})
     return {name: value for name, value in values.items() if value != ""}
+
+
+def boots_differently(config: Domain, live: Domain) -> bool:
+    """Whether the next boot will be another machine than the one that runs, as far as model Domain tells."""
+
+    def essence(domain: Domain) -> Domain:
+        return replace(
+            domain,
+            # What libvirt fills in when a guest starts, or what can be changed while it runs.
+            current_memory_mib=None,
+            current_vcpus=None,
+            emulator=None,
+            firmware=type(domain.firmware)(kind=domain.firmware.kind),
+            cpu=domain.cpu if domain.cpu.mode == config.cpu.mode else config.cpu,
+            disks=tuple(replace(disk, backing=()) for disk in domain.disks),
+            nics=tuple(replace(nic, target=None) for nic in domain.nics),
+            metadata={},
+        )
+
+    return essence(config) != essence(live)

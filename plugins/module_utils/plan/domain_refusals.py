@@ -18,7 +18,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks imp
 def concerns(wanted: Wanted, found: DomainFound) -> Tuple[Concern, ...]:
     """Errors only; an empty tuple means that nothing stands in the way."""
     problems: List[Concern] = []
-    for check in (_existence, _identity, _capacity, _capability, _networks, _boot):
+    for check in (_existence, _identity, _capacity, _capability, _networks, _files):
         problems.extend(check(wanted, found))
     for index, disk in enumerate(wanted.disks or ()):
         problems.extend(_disk(index, disk, found))
@@ -84,11 +84,15 @@ def _listed(names: Tuple[str, ...]) -> str:
     return ", ".join(sorted(names)) or "(there is none)"
 
 
-def _boot(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
+def _files(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
     for part in ("kernel", "initrd"):
         path = getattr(wanted.boot, part) if wanted.boot is not None else None
         if path and found.paths is not None and not found.paths.get(path, False):
             yield _error("boot-file-missing", "boot.%s %s does not exist" % (part, path), "give a file of this host")
+    folder = posixpath.dirname(wanted.serial_log or "")
+    if folder and found.paths is not None and not found.paths.get(folder, False):
+        detail = "serial_log %s is in a folder that does not exist" % wanted.serial_log
+        yield _error("serial-log-folder-missing", detail, "create %s or choose another" % folder)
 
 
 def _disk(index: int, disk: WantedDisk, found: DomainFound) -> Iterator[Concern]:

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_diff_xml import differences
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_merge_xml import merge
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_result import domain_result
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import STATES, Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
@@ -94,17 +96,28 @@ class DomainJob(Job[DomainFound]):
     def plan(self, found: DomainFound) -> Plan:
         return plan_domain(self.wanted, found)
 
-    def apply(self, plan: Plan, found: DomainFound) -> List[str]:
-        return take(self.hv, self.wanted, plan, found)
+    def apply(self, plan: Plan, found: DomainFound) -> bool:
+        take(self.hv, self.wanted, plan, found)
+        return True
 
     def report(self, plan: Plan, found: DomainFound, outcome: Any) -> Mapping[str, Any]:
-        return {"domain": _now(self.hv, self.wanted.name), "pending": bool(plan.facts.get("pending", False))}
+        result: Dict[str, Any] = {"domain": None, "pending": bool(plan.facts.get("pending", False))}
+        dom = domains.find(self.hv, self.wanted.name)
+        if dom is not None:
+            config, xml = domains.read(dom)
+            result["domain"] = domain_result(config, domains.status(dom))
+            if outcome and found.xml is not None:
+                result["warnings"] = _not_kept(self.wanted.name, merge(found.xml, xml), xml)
+        return result
 
 
-def _now(hv: Hypervisor, name: str) -> Optional[Dict[str, Any]]:
-    """The domain as it is at the end; None when there is none."""
-    dom = domains.find(hv, name)
-    return None if dom is None else domain_result(domains.read(dom)[0], domains.status(dom))
+def _not_kept(name: str, given: str, kept: str) -> List[str]:
+    """libvirt silently drops what it does not know; every later run would try again."""
+    dropped = [change.words for change in differences(given, kept)]
+    if not dropped:
+        return []
+    text = "libvirt does not keep all of xml for domain %s: %s. Correct xml by what virsh dumpxml %s shows."
+    return [text % (name, "; ".join(dropped), name)]
 
 
 @contextlib.contextmanager

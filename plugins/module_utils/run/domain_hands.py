@@ -14,7 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_build_xm
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_patch_xml import bare_metadata_xml, patch
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import edits_of
 
@@ -35,18 +35,22 @@ _LIFECYCLE: Dict[str, Callable[[Any, Wanted], None]] = {
 }
 
 
-def take(hv: Hypervisor, wanted: Wanted, plan: Plan, found: DomainFound) -> List[str]:
-    """Take every step. Gives the words of those taken. Raises HostError at the first that the host refuses."""
+def take(hv: Hypervisor, wanted: Wanted, plan: Plan, found: DomainFound) -> None:
+    """Take every step. Raises HostError at the first that the host refuses, and says what was done before it."""
     taken: List[str] = []
     defined = False
     for step in plan.steps:
-        if step.action not in _DEFINING:
-            _take(hv, wanted, step)
-        elif not defined:
-            _redefine(hv, wanted, plan, found)
-            defined = True
+        try:
+            if step.action not in _DEFINING:
+                _take(hv, wanted, step)
+            elif not defined:
+                _redefine(hv, wanted, plan, found)
+                defined = True
+        except HostError as error:
+            before = "Done before: %s." % "; ".join(taken) if taken else "Nothing was changed."
+            remedy = " ".join(part for part in (error.remedy, before) if part)
+            raise HostError(error.attempted, error.side, error.said, remedy) from error
         taken.append(step.words)
-    return taken
 
 
 def _take(hv: Hypervisor, wanted: Wanted, step: Step) -> None:
@@ -69,7 +73,7 @@ def _take(hv: Hypervisor, wanted: Wanted, step: Step) -> None:
 
 def _define(hv: Hypervisor, wanted: Wanted, step: Step) -> None:
     if "xml" in step.args:
-        definitions.define(hv, wanted.name, step.args["xml"], validate=True)
+        definitions.define(hv, wanted.name, step.args["xml"])
     else:
         xml = build(step.args["name"], step.args["arch"], step.args["edits"], step.args["uuid"])
         definitions.define(hv, wanted.name, xml)
@@ -78,7 +82,7 @@ def _define(hv: Hypervisor, wanted: Wanted, step: Step) -> None:
 def _redefine(hv: Hypervisor, wanted: Wanted, plan: Plan, found: DomainFound) -> None:
     dom = _domain(hv, wanted)
     if any(step.action == "redefine" for step in plan.steps) and found.xml is not None:
-        definitions.define(hv, wanted.name, found.xml, validate=True)
+        definitions.define(hv, wanted.name, found.xml)
         return
     edits = edits_of(plan.steps)
     definitions.define(hv, wanted.name, patch(domains.read_with_secrets(dom), edits))

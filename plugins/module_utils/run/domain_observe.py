@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Any, Dict, Mapping, Optional, Set, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import capabilities, domains, here, pools
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_diff_xml import differences
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound, HostView
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_merge_xml import merge
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import ABSENT, Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Volume
@@ -27,18 +30,21 @@ def look(hv: Hypervisor, wanted: Wanted) -> DomainFound:
     dom = domains.find(hv, wanted.name)
     status = domains.status(dom) if dom is not None else None
     host = look_at_host(hv, wanted, new=dom is None)
-    config = domains.read(dom)[0] if dom is not None else None
+    config, config_xml = domains.read(dom) if dom is not None else (None, None)
+    live = domains.read(dom, inactive=False)[0] if status is not None and status.active else None
+    xml = merge(wanted.xml, config_xml) if wanted.xml is not None and config_xml is not None else wanted.xml
     return DomainFound(
         host=host,
         status=status,
         config=config,
-        live=domains.read(dom, inactive=False)[0] if status is not None and status.active else None,
+        live=live,
         volumes=_volumes(hv, wanted, host, config),
         paths=_paths(hv, wanted, host),
         uuid_owner=_uuid_owner(hv, wanted),
         shared_with=_shared_with(hv, wanted, config, host),
         xml_domain=read_domain(wanted.xml, "xml") if wanted.xml is not None else None,
-        xml=wanted.xml,
+        xml_changes=differences(xml, config_xml) if xml is not None and config_xml is not None else (),
+        xml=xml,
     )
 
 
@@ -83,6 +89,8 @@ def _paths(hv: Hypervisor, wanted: Wanted, host: HostView) -> Optional[Mapping[s
     for disk in wanted.disks or ():
         place = place_of(disk, host)
         names.update(path for path in (place.source, backing_path(disk, host)) if path and place.kind != "network")
+    if wanted.serial_log:
+        names.add(posixpath.dirname(wanted.serial_log))
     if wanted.boot is not None:
         names.update(path for path in (wanted.boot.kernel, wanted.boot.initrd) if path)
     return here.existing(names)

@@ -40,7 +40,10 @@ class Job(Generic[Found]):
         raise NotImplementedError
 
     def report(self, plan: Plan, found: Found, outcome: Any) -> Mapping[str, Any]:
-        """Extra result keys. outcome is what apply returned, or None when it was not called."""
+        """Extra result keys. outcome is what apply returned, or None when it was not called.
+
+        `warnings`, a list of texts, are shown as Ansible's warnings.
+        """
         return {}
 
 
@@ -78,7 +81,7 @@ def _run(module: AnsibleModule, opened: ContextManager[Job]) -> Dict[str, Any]:
             outcome = job.apply(plan, found)
         result = dict(changed=plan.changes, steps=list(plan.words))
         result.update(job.report(plan, found, outcome))
-    for warning in plan.warnings:
+    for warning in [*plan.warnings, *result.pop("warnings", ())]:
         module.warn(warning)
     if module._diff:
         result["diff"] = {"before": dict(plan.before), "after": dict(plan.after)}
