@@ -156,16 +156,17 @@ def _name(node: Element) -> str:
 
 def _short(node: Element) -> str:
     """An element for the diff: its attributes and text, without secrets."""
-    words = ["%s=%s" % (name, value) for name, value in node.attrib.items() if name not in SECRET_ATTRIBUTES]
-    for inner in node.iter():
-        if inner is not node and isinstance(inner.tag, str):
-            words += [
-                "%s.%s=%s" % (inner.tag, name, value)
-                for name, value in inner.attrib.items()
-                if name not in SECRET_ATTRIBUTES
-            ]
-    text = " ".join(words) or text_value(node) or "present"
+    text = " ".join(_attributes(node, "")) or text_value(node) or "present"
     return text if len(text) <= _SHOWN_LENGTH else text[: _SHOWN_LENGTH - 1] + "…"
+
+
+def _attributes(node: Element, prefix: str) -> Iterator[str]:
+    for name, value in node.attrib.items():
+        if name not in SECRET_ATTRIBUTES:
+            yield "%s%s=%s" % (prefix, name, value)
+    for inner in node:
+        if isinstance(inner.tag, str) and inner.tag not in ANYWHERE:
+            yield from _attributes(inner, "%s%s." % (prefix, inner.tag))
 
 
 def _change(path: Tuple[str, ...], before: Optional[str], after: Optional[str]) -> Change:

@@ -94,7 +94,8 @@ def _addresses(wanted: Element, found: Element) -> None:
         return
     known = dict(_identified(present))
     for identity, node in _identified(devices):
-        address = known[identity].find("address") if identity in known else None
+        other = known.get(identity)
+        address = other.find("address") if other is not None and _bus(node) in (None, _bus(other)) else None
         if address is not None:
             node.append(edit_xml.new(node, "address", dict(address.attrib)))
     given = {(node.get("type"), node.get("index", "0")) for node in devices.iterfind("controller")}
@@ -112,7 +113,7 @@ def _identified(devices: Element) -> Iterator[Tuple[Any, Element]]:
             continue
         if node.tag == "disk":
             target = node.find("target")
-            identity: Any = ("disk", target.get("dev"), target.get("bus")) if target is not None else None
+            identity: Any = ("disk", target.get("dev") if target is not None else None)
         elif node.tag == "interface":
             identity = ("interface", _mac(node))
         else:
@@ -120,3 +121,8 @@ def _identified(devices: Element) -> Iterator[Tuple[Any, Element]]:
             counts[like] = counts.get(like, 0) + 1
             identity = like + (counts[like],)
         yield identity, node
+
+
+def _bus(device: Element) -> Any:
+    target = device.find("target")
+    return None if target is None else target.get("bus")

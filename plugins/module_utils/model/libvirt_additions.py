@@ -34,7 +34,7 @@ ADDED_CHILDREN: Dict[str, FrozenSet[str]] = {
     "interface": _set("mac model"),
     "controller": _set("target model"),
     "serial": _set("target"),
-    "console": _set("target"),
+    "console": _set("target log"),
     "channel": _set("target"),
     "graphics": _set("listen"),
     "video": _set("model"),

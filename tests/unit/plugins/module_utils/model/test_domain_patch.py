@@ -1,0 +1,261 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Domain XML in and out. xml/NAME.given.xml was given to a real libvirt, xml/NAME.libvirt-VERSION.xml came back."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, List, Tuple
+
+import pytest
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Boot, Cpu, Disk, Nic
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Edit
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_diff_xml import differences
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_merge_xml import merge
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_patch_xml import EDITS, metadata_xml, patch
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
+
+FOLDER = Path(__file__).parent / "xml"
+KEPT = sorted(path.name for path in FOLDER.glob("*.libvirt-*.xml"))
+PLAIN = (FOLDER / "plain.libvirt-9.0.xml").read_text(encoding="utf-8")
+MAC = "52:54:00:00:00:01"
+
+
+def _given_and_kept(name: str) -> Tuple[str, str]:
+    given = (FOLDER / (name.split(".libvirt-")[0] + ".given.xml")).read_text(encoding="utf-8")
+    return given, (FOLDER / name).read_text(encoding="utf-8")
+
+
+def _lines(before: str, after: str) -> List[str]:
+    """The lines that changed, - or + in front, without indentation."""
+    texts = [safe_xml.render(safe_xml.parse(text)).splitlines() for text in (before, after)]
+    return [line[0] + line[1:].strip() for line in difflib.ndiff(*texts) if line[0] in "+-"]
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_libvirt_adds_or_reorders_is_no_difference(name: str) -> None:
+    given, kept = _given_and_kept(name)
+    assert [change.words for change in differences(merge(given, kept), kept)] == []
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_dump_given_back_is_no_difference(name: str) -> None:
+    kept = _given_and_kept(name)[1]
+    assert differences(kept, kept) == ()
+    assert _lines(kept, merge(kept, kept)) == []
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_patch_without_edits_changes_nothing(name: str) -> None:
+    kept = _given_and_kept(name)[1]
+    assert _lines(kept, patch(kept, ())) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('<memory unit="GiB">1<', '<memory unit="GiB">2<', "memory: 1024 MiB → 2048 MiB"),
+        (' cache="writeback"', ' cache="none"', "disk sda driver cache: writeback → none"),
+        (' cache="writeback"', "", "disk sda driver cache: writeback → none"),
+        ("<shares>512</shares>", "<shares>768</shares>", "cputune shares: 512 → 768"),
+        ("<shares>512</shares>", "", "cputune shares: 512 → none"),
+        ('<timer name="hpet" present="no"/>', "", "clock timer hpet: name=hpet present=no → none"),
+        ('<sound model="ich6"/>', "", "sound: model=ich6 → none"),
+        ('<vcpupin vcpu="1" cpuset="1"/>', '<vcpupin vcpu="1" cpuset="0-1"/>', "vcpupin 1 cpuset: 1 → 0,1"),
+        ("<title>A test</title>", "<title>Another</title>", "title: A test → Another"),
+        ("<app:owner>me</app:owner>", "<app:owner>you</app:owner>", "metadata {http://example.org/app}x"),
+        ('<feature policy="disable" name="vmx"/>', "", "cpu feature vmx: policy=disable name=vmx → none"),
+    ],
+)
+def test_one_change_is_one_difference_in_words(old: str, new: str, words: str) -> None:
+    given, kept = _given_and_kept("many.libvirt-9.0.xml")
+    assert old in given
+    found = differences(merge(given.replace(old, new), kept), kept)
+    assert len(found) == 1, [change.words for change in found]
+    assert words in found[0].words
+
+
+def test_a_removed_disk_is_a_difference() -> None:
+    given, kept = _given_and_kept("plain.libvirt-9.0.xml")
+    root = safe_xml.parse(given)
+    root.find("devices").remove(root.find("devices/disk[serial]"))
+    found = differences(merge(safe_xml.render(root), kept), kept)
+    assert [change.key for change in found] == ["disk vda"]
+    assert found[0].after is None
+
+
+def test_passwords_are_neither_compared_nor_shown() -> None:
+    given, kept = _given_and_kept("many.libvirt-9.0.xml")
+    assert "geheim" in given
+    assert "geheim" not in kept
+    without = safe_xml.parse(kept)
+    devices = without.find("devices")
+    for node in devices.findall("graphics"):
+        devices.remove(node)
+    told = differences(given, safe_xml.render(without))
+    assert any("graphics" in change.key for change in told)
+    assert "geheim" not in repr(told)
+
+
+def test_what_only_the_host_knows_is_kept() -> None:
+    given, kept = _given_and_kept("small.libvirt-9.0.xml")
+    merged = safe_xml.parse(merge(given, kept))
+    found = safe_xml.parse(kept)
+    for path, attribute in (
+        ("os/type", "machine"),
+        ("devices/interface/mac", "address"),
+        ("devices/disk/address", "bus"),
+    ):
+        assert merged.find(path).get(attribute) == found.find(path).get(attribute) is not None
+    assert merged.findtext("uuid") == found.findtext("uuid")
+    assert len(merged.findall("devices/controller")) == len(found.findall("devices/controller"))
+
+
+DISK = Disk(target="vdc", bus="virtio", kind="block", source="/dev/vg0/x", format="raw", shareable=True)
+CASES: List[Tuple[str, Any, List[str]]] = [
+    (
+        "memory",
+        {"mib": 512},
+        [
+            '-<memory unit="KiB">262144</memory>',
+            '-<currentMemory unit="KiB">262144</currentMemory>',
+            '+<memory unit="MiB">512</memory>',
+            '+<currentMemory unit="MiB">512</currentMemory>',
+        ],
+    ),
+    ("vcpus", {"count": 4}, ['-<vcpu placement="static">2</vcpu>', '+<vcpu placement="static">4</vcpu>']),
+    ("domain_type", {"kind": "kvm"}, ['-<domain type="qemu">', '+<domain type="kvm">']),
+    (
+        "machine",
+        {"machine": "pc"},
+        ['-<type arch="x86_64" machine="pc-q35-7.2">hvm</type>', '+<type arch="x86_64" machine="pc">hvm</type>'],
+    ),
+    ("firmware", {"kind": "efi"}, ["-<os>", '+<os firmware="efi">']),
+    (
+        "boot",
+        {"boot": Boot(initrd="", cmdline="x")},
+        [
+            "-<initrd>/srv/initrd</initrd>",
+            '-<cmdline>console=ttyS0 a="b" &lt;c&gt; &amp; d</cmdline>',
+            "+<cmdline>x</cmdline>",
+        ],
+    ),
+    (
+        "cpu",
+        {"cpu": Cpu("host-model")},
+        [
+            '-<cpu mode="custom" match="exact" check="none">',
+            '-<model fallback="forbid">Westmere</model>',
+            '-<feature policy="disable" name="vmx"/>',
+            "-</cpu>",
+            '+<cpu mode="host-model"/>',
+        ],
+    ),
+    (
+        "metadata",
+        {"values": {"group": "web", "priority": "6"}},
+        ["-<kvmops:priority>5</kvmops:priority>", "+<kvmops:priority>6</kvmops:priority>"],
+    ),
+    (
+        "disk_add",
+        {"disk": DISK},
+        [
+            '+<disk type="block" device="disk">',
+            '+<driver name="qemu" type="raw"/>',
+            '+<source dev="/dev/vg0/x"/>',
+            '+<target dev="vdc" bus="virtio"/>',
+            "+<shareable/>",
+            "+</disk>",
+        ],
+    ),
+    (
+        "disk_set",
+        {"target": "vda", "field": "cache", "value": None},
+        ['-<driver name="qemu" type="qcow2" cache="none"/>', '+<driver name="qemu" type="qcow2"/>'],
+    ),
+    (
+        "disk_set",
+        {"target": "sda", "field": "source", "value": "/srv/a.iso", "kind": "file"},
+        ['+<source file="/srv/a.iso"/>'],
+    ),
+    (
+        "disk_set",
+        {"target": "vdb", "field": "source", "value": "nbd://h:1/x", "kind": "network"},
+        [
+            '-<source protocol="nfs" name="/srv/x.qcow2">',
+            '-<host name="10.77.0.10"/>',
+            '+<source protocol="nbd" name="x">',
+            '+<host name="h" port="1"/>',
+        ],
+    ),
+    ("disk_set", {"target": "vda", "field": "serial", "value": "D2"}, ["-<serial>D1</serial>", "+<serial>D2</serial>"]),
+    ("disk_set", {"target": "vda", "field": "readonly", "value": True}, ["+<readonly/>"]),
+    (
+        "disk_drop",
+        {"target": "sda"},
+        [
+            '-<disk type="file" device="cdrom">',
+            '-<driver name="qemu" type="raw"/>',
+            '-<target dev="sda" bus="sata"/>',
+            "-<readonly/>",
+            '-<address type="drive" controller="0" bus="0" target="0" unit="0"/>',
+            "-</disk>",
+        ],
+    ),
+    (
+        "nic_add",
+        {"nic": Nic(mac=None, kind="network", source="lan", model="virtio")},
+        ['+<interface type="network">', '+<source network="lan"/>', '+<model type="virtio"/>', "+</interface>"],
+    ),
+    (
+        "nic_set",
+        {"mac": MAC, "kind": "network", "source": "lan"},
+        [
+            '-<interface type="bridge">',
+            '+<interface type="network">',
+            '-<source bridge="br0"/>',
+            '+<source network="lan"/>',
+        ],
+    ),
+    ("nic_set", {"mac": MAC, "model": "e1000e"}, ['-<model type="virtio"/>', '+<model type="e1000e"/>']),
+    ("serial_log", {"path": ""}, ['-<log file="/var/log/web1.log" append="on"/>'] * 2),
+    (
+        "tpm",
+        {"kind": "emulator"},
+        ['+<tpm model="tpm-crb">', '+<backend type="emulator" version="2.0"/>', "+</tpm>"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "expected"), CASES, ids=["%s %s" % (one[0], one[1]) for one in CASES])
+def test_an_edit_changes_just_that(name: str, args: Any, expected: List[str]) -> None:
+    assert sorted(_lines(PLAIN, patch(PLAIN, [Edit(name, args)]))) == sorted(expected)
+
+
+def test_graphics_and_nic_drop() -> None:
+    after = read_domain(patch(PLAIN, [Edit("graphics", {"kind": "none"}), Edit("nic_drop", {"mac": MAC})]))
+    assert after.graphics == ()
+    assert [nic.mac for nic in after.nics] == ["52:54:00:00:00:02"]
+    assert read_domain(patch(PLAIN, [Edit("graphics", {"kind": "spice"})])).graphics == ("spice",)
+
+
+def test_every_edit_is_tried_here() -> None:
+    assert {name for name, dummy, dummy2 in CASES} | {"graphics", "nic_drop"} == set(EDITS)
+
+
+def test_memory_of_numa_cells_is_shared_out() -> None:
+    kept = _given_and_kept("many.libvirt-9.0.xml")[1]
+    after = safe_xml.parse(patch(kept, [Edit("memory", {"mib": 1537})]))
+    sizes = [int(cell.get("memory")) for cell in after.iterfind("cpu/numa/cell")]
+    assert sum(sizes) == 1537 * 1024
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_metadata_is_safe_for_any_text() -> None:
+    text = "<&>\"'ä"
+    assert safe_xml.parse(metadata_xml({"group": text}))[0].text == text

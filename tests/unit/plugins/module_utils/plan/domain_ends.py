@@ -1,0 +1,141 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Wanted and found sides of kvm_domain's planner, made from what a case says and sound values for the rest."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, Optional
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
+    ACTIVE_STATES,
+    Boot,
+    Cpu,
+    Disk,
+    Domain,
+    DomainStatus,
+    Firmware,
+    Nic,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound, HostView
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import Emulator, HostFacts, HostNetwork
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool, Volume
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain import OPTIONS
+
+UUID = "11111111-2222-4333-8444-555555555555"
+IMAGES = "/var/lib/libvirt/images"
+MIB = 1024 * 1024
+
+
+def params_of(given: Mapping[str, Any], spec: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
+    """What AnsibleModule makes of the options: defaults and None filled in, at every depth."""
+    spec = spec if spec is not None else {"uri": {"default": "qemu:///system"}, **OPTIONS}
+    unknown = set(given) - set(spec)
+    assert not unknown, "no such option: %s" % unknown
+    params = {}
+    for name, rule in spec.items():
+        value = given.get(name, rule.get("default"))
+        if value is not None and "options" in rule:
+            inner = rule["options"]
+            value = [params_of(one, inner) for one in value] if rule["type"] == "list" else params_of(value, inner)
+        params[name] = value
+    return params
+
+
+def wanted_of(given: Mapping[str, Any], xml: Optional[Domain] = None) -> Wanted:
+    return wanted_domain(params_of({"name": "web1", **given}), xml)
+
+
+def host_of(given: Mapping[str, Any]) -> HostView:
+    """kvm: whether it works. memory_total_mib, pools, networks, bridges."""
+    types = ("kvm", "qemu") if given.get("kvm_offered", True) else ("qemu",)
+    machines = {"q35": "pc-q35-7.2", "pc-q35-7.2": "pc-q35-7.2", "pc-q35-7.1": "pc-q35-7.1", "pc": "pc-i440fx-7.2"}
+    machines["pc-i440fx-7.2"] = "pc-i440fx-7.2"
+    facts = HostFacts(
+        hostname="kvm1",
+        host_uuid="0" * 32,
+        arch="x86_64",
+        cpus=4,
+        memory_total_mib=given.get("memory_total_mib", 4096),
+        memory_free_mib=2048,
+        memory_guests_mib=0,
+        memory_guests_max_mib=0,
+        cpu_model=None,
+        cpu_xml="",
+        emulators=(Emulator("x86_64", "/usr/bin/qemu-system-x86_64", types, machines),),
+        libvirt_version=9000000,
+        qemu_version=7002000,
+    )
+    pools = (
+        Pool("default", UUID, "dir", IMAGES, True, True, 10000, 9000),
+        Pool("vg0", UUID, "logical", "/dev/vg0", True, True, 10000, 9000),
+        Pool("cold", UUID, "dir", "/srv/cold", False, False),
+    )
+    network = HostNetwork("lan", UUID, active=True, autostart=True, persistent=True, bridge="virbr0", forward="nat")
+    bridges = given.get("bridges", ["br0", "br1"])
+    return HostView(
+        facts=facts,
+        pools=pools,
+        networks=(network,),
+        bridges=None if bridges is None else tuple(bridges),
+        kvm_works=given.get("kvm", False),
+    )
+
+
+def domain_of(given: Mapping[str, Any]) -> Domain:
+    values = dict(
+        {"name": "web1", "uuid": UUID, "type": "qemu", "memory_mib": 256, "vcpus": 1, "machine": "pc-q35-7.2"}, **given
+    )
+    values["disks"] = tuple(Disk(**disk) for disk in values.get("disks", ()))
+    values["nics"] = tuple(Nic(**nic) for nic in values.get("nics", ()))
+    values["graphics"] = tuple(values.get("graphics", ()))
+    for name, kind in (("boot", Boot), ("cpu", Cpu), ("firmware", Firmware)):
+        if name in values:
+            values[name] = kind(**values[name])
+    if "cpu" in values:
+        cpu = values["cpu"]
+        values["cpu"] = Cpu(cpu.mode, cpu.model, tuple(cpu.features))
+    return Domain(**values)
+
+
+def found_of(given: Optional[Mapping[str, Any]]) -> DomainFound:
+    """state null (or nothing said): no such domain. volumes: path -> MiB. paths: those that exist."""
+    given = given or {}
+    host = host_of(given.get("host", {}))
+    volumes = {
+        path: Volume("default", path.rsplit("/", 1)[1], path, "qcow2", int(size * MIB), 0)
+        for path, size in given.get("volumes", {}).items()
+    }
+    common: Dict[str, Any] = dict(
+        host=host,
+        volumes=volumes,
+        paths=None if given.get("remote") else _Paths(given.get("paths", ())),
+        uuid_owner=given.get("uuid_owner"),
+        shared_with={path: tuple(names) for path, names in given.get("shared_with", {}).items()},
+    )
+    state = given.get("state")
+    if state is None:
+        return DomainFound(**common)
+    status = DomainStatus(
+        state="shutoff" if state == "saved" else state,
+        persistent=given.get("persistent", True),
+        autostart=given.get("autostart", False),
+        managed_save=state == "saved",
+        id=1 if state in ACTIVE_STATES or given.get("kept") else None,
+    )
+    config = domain_of(given.get("config", {}))
+    live = domain_of({**given.get("config", {}), **given.get("live", {})}) if status.active else None
+    return DomainFound(status=status, config=config, live=live, **common)
+
+
+class _Paths(Dict[str, bool]):
+    """Every path is known: those not listed do not exist."""
+
+    def __init__(self, there: Any) -> None:
+        super().__init__({path: True for path in there})
+
+    def __missing__(self, path: str) -> bool:
+        return False
