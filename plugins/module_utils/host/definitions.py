@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import libvirt_api
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.domains import gone_is_fine, side_of
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, flag, said
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, flag, is_error, said
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import METADATA_NS
 
 _PREFIX = "kvmops"
@@ -37,7 +38,13 @@ def undefine(hv: Hypervisor, dom: Any) -> None:
     """Remove the definition with its managed save, snapshot records, NVRAM and TPM state."""
     flags = flag(*[name for name, since in _UNDEFINE if hv.libvirt_version >= since])
     with said("remove the definition of domain %s" % dom.name(), hv.side), gone_is_fine():
-        dom.undefineFlags(flags)
+        try:
+            dom.undefineFlags(flags)
+        except libvirt_api.libvirt.libvirtError as error:
+            # A driver without NVRAM, TPM and checkpoints refuses their flags, and has none of them.
+            if not is_error(error, ["VIR_ERR_INVALID_ARG"]):
+                raise
+            dom.undefineFlags(flag(*[name for name, since in _UNDEFINE if since == 0]))
 
 
 def set_autostart(dom: Any, value: bool) -> None:

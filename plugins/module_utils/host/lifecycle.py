@@ -19,7 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import H
 # A guest that still boots ignores the power button, so it is pressed again. It also bounds a lost event.
 PRESS_AGAIN_S = 10.0
 
-_ALREADY_OFF = ["VIR_ERR_OPERATION_INVALID", "VIR_ERR_NO_DOMAIN"]
+_NOT_GRACEFUL = ["VIR_ERR_SYSTEM_ERROR", "VIR_ERR_OPERATION_FAILED", "VIR_ERR_INVALID_ARG"]
 
 
 def start(dom: Any, paused: bool = False) -> None:
@@ -54,9 +54,9 @@ def destroy(dom: Any) -> None:
         try:
             dom.destroyFlags(flag("VIR_DOMAIN_DESTROY_GRACEFUL"))
         except libvirt_api.libvirt.libvirtError as error:
-            if is_error(error, ["VIR_ERR_SYSTEM_ERROR", "VIR_ERR_OPERATION_FAILED"]):
+            if is_error(error, _NOT_GRACEFUL):
                 dom.destroy()
-            elif not is_error(error, _ALREADY_OFF):
+            elif _is_active(dom):
                 raise
 
 
@@ -124,8 +124,9 @@ def _press(dom: Any) -> None:
     with said("ask domain %s to shut down" % dom.name(), side_of(dom)):
         try:
             dom.shutdown()
-        except libvirt_api.libvirt.libvirtError as error:
-            if not is_error(error, _ALREADY_OFF):
+        except libvirt_api.libvirt.libvirtError:
+            # It may have gone off between the question and the request; drivers do not agree on that error.
+            if _is_active(dom):
                 raise
 
 

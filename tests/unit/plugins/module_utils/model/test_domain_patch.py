@@ -27,7 +27,7 @@ MAC = "52:54:00:00:00:01"
 
 
 def _given_and_kept(name: str) -> Tuple[str, str]:
-    given = (FOLDER / (name.split(".libvirt-")[0] + ".given.xml")).read_text(encoding="utf-8")
+    given = (FOLDER / (name.split(".libvirt-", 1)[0] + ".given.xml")).read_text(encoding="utf-8")
     return given, (FOLDER / name).read_text(encoding="utf-8")
 
 

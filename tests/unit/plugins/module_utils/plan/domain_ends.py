@@ -135,7 +135,7 @@ class _Paths(Dict[str, bool]):
     """Every path is known: those not listed do not exist."""
 
     def __init__(self, there: Any) -> None:
-        super().__init__({path: True for path in there})
+        super().__init__(dict.fromkeys(there, True))
 
     def __missing__(self, path: str) -> bool:
         return False

@@ -66,7 +66,7 @@ def _check_plan(plan: Any, expect: Mapping[str, Any]) -> None:
 
 def _same_length_and_match(patterns: Any, texts: Any) -> None:
     assert len(patterns) == len(texts), texts
-    for pattern, text in zip(patterns, texts):
+    for pattern, text in zip(patterns, texts, strict=True):
         assert re.search(pattern, text), (pattern, text)
 
 
