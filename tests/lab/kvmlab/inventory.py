@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from kvmlab.nas import EXPORT
 from kvmlab.network import lab_netns
 from kvmlab.paths import LabPaths
 from kvmlab.shape import Shape
@@ -46,7 +47,7 @@ def render(shape: Shape, paths: LabPaths) -> str:
         ]
     if shape.nas:
         lines += ["    storage:", "      hosts:", f"        {shape.nas.name}:"]
-        lines += _mapping({"ansible_host": shape.nas.address, "kvmlab_export": "/srv/images"}, 10)
+        lines += _mapping({"ansible_host": shape.nas.address, "kvmlab_export": EXPORT}, 10)
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 
-from kvmlab import cgroups, hosts, identity, inventory, network
+from kvmlab import cgroups, hosts, identity, inventory, nas, network
 from kvmlab.errors import LabError
 from kvmlab.paths import LabPaths
 from kvmlab.run import run, say
@@ -25,6 +25,8 @@ def start(lab: LabRecord) -> None:
     identity.create_key(lab.paths)
     network.create_switch(lab.paths)
     lab.paths.control.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if lab.shape.nas:
+        nas.provide_disk(lab, lab.paths.host(lab.shape.nas.name))
     for host in lab.shape.all_hosts:
         hosts.prepare(lab, host)
     pins = [identity.known_hosts_line(lab.paths.host(host.name).root, host) for host in lab.shape.all_hosts]

@@ -13,6 +13,7 @@ NETWORK = "10.77.0"
 PREFIX = 24
 MAX_HOSTS = 20
 NAS = "nas"
+NAS_RELEASE = "bookworm"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def plan_shape(count: int, releases: str, shared_storage: str = "", link: str = 
     if len(names) > count:
         raise LabError(f"--os names {len(names)} releases for {count} hosts", "give --hosts as many, or fewer releases")
     hosts = tuple(Host(f"kvm{i + 1}", names[i % len(names)], f"{NETWORK}.{11 + i}") for i in range(count))
-    nas = Host(NAS, "bookworm", f"{NETWORK}.10") if shared_storage == "nfs" else None
+    nas = Host(NAS, NAS_RELEASE, f"{NETWORK}.10") if shared_storage == "nfs" else None
     return Shape(hosts, nas, check_rate(link) if link else "")
 
 

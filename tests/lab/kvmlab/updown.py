@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kvmlab import images, lifecycle, preflight, ready
+from kvmlab import images, lifecycle, nas, network, preflight, ready
 from kvmlab.cache import prune
 from kvmlab.errors import LabError
 from kvmlab.inside import inside
 from kvmlab.paths import REPOSITORY, STATE, LabPaths
 from kvmlab.run import run, say, wait_until
-from kvmlab.shape import RELEASES, Shape
+from kvmlab.shape import RELEASES, Host, Shape
 from kvmlab.state import LabRecord, all_names, describe, load
 
-LIBVIRT_S = 60
+SERVICE_S = 60
 
 
 def up(name: str, shape: Shape, *, bare: bool) -> None:
@@ -32,7 +32,11 @@ def up(name: str, shape: Shape, *, bare: bool) -> None:
         snapshot = ready.find(shape, built) or ready.build(shape, built)
         for host in shape.hosts:
             lab.lowers[host.name].insert(0, str(snapshot / host.name))
+    if shape.nas:
+        lab.lowers[shape.nas.name].insert(0, str(nas.layer(built)))
     lifecycle.start_or_clear(lab)
+    if shape.nas:
+        _await_nfs(lab, shape.nas)
     if not bare:
         _await_libvirt(lab)
     _prune()
@@ -45,10 +49,19 @@ def _await_libvirt(lab: LabRecord) -> None:
         ask = inside(lab, host.name, ["virsh", "--connect", "qemu:///system", "version"])
         wait_until(
             lambda ask=ask: run(ask, check=False).returncode == 0,
-            LIBVIRT_S,
+            SERVICE_S,
             f"libvirt on {host.name}",
             f"tests/lab/lab exec{lab.flag} {host.name} -- journalctl -b -u libvirtd",
         )
+
+
+def _await_nfs(lab: LabRecord, host: Host) -> None:
+    wait_until(
+        lambda: all(network.port_open(lab.name, host.address, port) for port in (111, 2049)),
+        SERVICE_S,
+        f"NFS on {host.name}",
+        f"tests/lab/lab exec{lab.flag} {host.name} -- journalctl -b -u nfs-ganesha",
+    )
 
 
 def _prune() -> None:

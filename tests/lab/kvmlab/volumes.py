@@ -14,6 +14,7 @@ from kvmlab.state import LabRecord, Volume
 FILLER = ".kvmlab-filler"
 # Nobody means to fill the disk of the outer machine, on which every host's root filesystem lies.
 LARGEST_MIB = 16 * 1024
+SLACK_MIB = 4
 
 
 def add(lab: LabRecord, host: str, mountpoint: str, mib: int) -> None:
@@ -60,26 +61,26 @@ def detach(paths: HostPaths, volume: Volume) -> None:
 
 def fill(lab: LabRecord, host: str, path: str, leave_mib: int) -> int:
     """Take the free space of the filesystem of `path` but for `leave_mib`; returns what is left, in MiB."""
-    size_mib, free_mib = _space(lab, host, path)
+    size_mib, free_kib = _space(lab, host, path)
     if size_mib > LARGEST_MIB:
         raise LabError(
             f"{path} on {host} lies on a filesystem of {size_mib} MiB, which is the outer machine's own",
             f"make a small one first: tests/lab/lab volume {host} {path} --mib 200{lab.flag}",
         )
-    taken = free_mib - leave_mib
-    if taken < 0:
-        raise LabError(f"{path} on {host} has only {free_mib} MiB left, fewer than --leave-mib {leave_mib}")
+    if leave_mib * 1024 > free_kib:
+        raise LabError(f"{path} on {host} has only {free_kib // 1024} MiB left, fewer than --leave-mib {leave_mib}")
     filler = f"{path.rstrip('/')}/{FILLER}"
-    run(inside(lab, host, ["rm", "-f", filler]))
-    if taken:
-        run(inside(lab, host, ["fallocate", "--length", f"{taken}MiB", filler]))
-    if not leave_mib:
-        # What is left is less than a MiB: take it by writing until nothing more fits.
-        run(
-            inside(lab, host, ["dd", "if=/dev/zero", f"of={filler}", "bs=4k", "oflag=append", "conv=notrunc"]),
-            check=False,
-        )
-    return _space(lab, host, path)[1]
+    quick_mib = free_kib // 1024 - leave_mib - SLACK_MIB
+    if quick_mib > 0:
+        run(inside(lab, host, ["fallocate", "--length", f"{quick_mib}MiB", filler]))
+    # The last bit in blocks, as the filesystem needs some for itself; with nothing to leave, until nothing more fits.
+    rest_kib = _space(lab, host, path)[1] - leave_mib * 1024
+    count = [f"count={max(rest_kib, 0) // 4}"] if leave_mib else []
+    run(
+        inside(lab, host, ["dd", "if=/dev/zero", f"of={filler}", "bs=4k", "oflag=append", "conv=notrunc", *count]),
+        check=False,
+    )
+    return _space(lab, host, path)[1] // 1024
 
 
 def unfill(lab: LabRecord, host: str, path: str) -> None:
@@ -88,6 +89,6 @@ def unfill(lab: LabRecord, host: str, path: str) -> None:
 
 
 def _space(lab: LabRecord, host: str, path: str) -> tuple[int, int]:
-    told = run(inside(lab, host, ["df", "--block-size=1M", "--output=size,avail", path]))
-    size, free = told.stdout.split()[-2:]
-    return int(size), int(free)
+    """Size in MiB and free room in KiB of the filesystem of a path."""
+    size, free = run(inside(lab, host, ["df", "--block-size=1K", "--output=size,avail", path])).stdout.split()[-2:]
+    return int(size) // 1024, int(free)
