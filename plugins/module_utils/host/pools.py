@@ -67,22 +67,14 @@ def list_volumes(hv: Hypervisor, pool: str) -> Tuple[Volume, ...]:
 
 
 def find_volume(hv: Hypervisor, pool: str, name: str) -> Optional[Volume]:
-    """The volume of that name as it is now, or None. A file that came after libvirt's last look is found too."""
-    handle = _volume_handle(hv, pool, name)
-    if handle is None:
-        return None
-    with said("read volume %s of pool %s" % (name, pool), hv.side):
-        return _volume_of(handle, pool)
-
-
-def _volume_handle(hv: Hypervisor, pool: str, name: str) -> Any:
-    for refreshed in (False, True):
-        with said("look for volume %s in pool %s" % (name, pool), hv.side, "Check that the pool is active."):
+    """The volume of that name as it is now, or None. Files that came or went after libvirt's last look count."""
+    with said("look for volume %s in pool %s" % (name, pool), hv.side, "Check that the pool is active."):
+        handle = hv.conn.storagePoolLookupByName(pool)
+        for refreshed in (False, True):
             try:
-                handle = hv.conn.storagePoolLookupByName(pool)
                 if refreshed:
                     handle.refresh(0)
-                return handle.storageVolLookupByName(name)
+                return _volume_of(handle.storageVolLookupByName(name), pool)
             except libvirt_api.libvirt.libvirtError as error:
                 if not is_error(error, ["VIR_ERR_NO_STORAGE_VOL"]):
                     raise
@@ -137,9 +129,9 @@ def create_volume(
 
 def delete_volume(hv: Hypervisor, pool: str, name: str) -> bool:
     """Delete the volume and its data. False when there was none."""
-    handle = _volume_handle(hv, pool, name)
-    if handle is None:
+    if find_volume(hv, pool, name) is None:
         return False
     with said("delete volume %s of pool %s" % (name, pool), hv.side, "Check that no domain uses it."):
+        handle = hv.conn.storagePoolLookupByName(pool).storageVolLookupByName(name)
         handle.delete(flag("VIR_STORAGE_VOL_DELETE_NORMAL"))
     return True

@@ -43,7 +43,7 @@ def parse(text: str, what: str = "xml") -> Element:
 def render(element: Element) -> str:
     """The element as indented text, the way libvirt prints it."""
     etree.indent(element, space="  ")
-    return etree.tostring(element, encoding="unicode") + "\n"
+    return str(etree.tostring(element, encoding="unicode")) + "\n"
 
 
 def text_of(root: Element, path: str) -> str:
