@@ -348,9 +348,7 @@ class FakeConnection:
         self.events.append("%s defined" % name)
         return self.domains[name]
 
-    def domainEventRegisterAny(
-        self, domain: FakeDomain, event: int, callback: Callable[..., None], opaque: Any
-    ) -> int:
+    def domainEventRegisterAny(self, domain: FakeDomain, event: int, callback: Callable[..., None], opaque: Any) -> int:
         number = self.next_number()
         self._listeners[number] = (domain, callback)
         return number

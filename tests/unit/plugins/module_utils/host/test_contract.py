@@ -113,7 +113,7 @@ class TestContract:
     def test_waiting_ends_with_the_event_of_somebody_else(self, hv: Hypervisor) -> None:
         dom = definitions.define(hv, "web1", XML)
         lifecycle.start(dom)
-        threading.Timer(0.1, lambda: dom.destroy()).start()
+        threading.Timer(0.1, dom.destroy).start()
         begin = time.monotonic()
         lifecycle.wait_off(dom, timeout_s=60, force=False)
         assert time.monotonic() - begin < lifecycle.PRESS_AGAIN_S / 2
