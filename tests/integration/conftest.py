@@ -13,7 +13,7 @@ from typing import Iterator
 
 import pytest
 
-from ansible_collections.kvmops.fleet.tests.integration.fleet import LAB, ROOT, Lab
+from .fleet import LAB, ROOT, Lab
 
 HOSTS = ("kvm1", "kvm2", "kvm3")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import List
 
-from ansible_collections.kvmops.fleet.tests.integration.fleet import IMAGES, Lab
+from .fleet import IMAGES, Lab
 
 # An ext4 file system with a folder of random files and their checksums; the guest appends to /records.
 _MAKE = """

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
@@ -32,13 +32,12 @@ class Task:
     may_fail: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class Lab:
     """A lab that is up. inventory: what ansible-playbook takes with -i."""
 
     name: str
     inventory: Path
-    made: List[str] = field(default_factory=list)
 
     def lab(self, *argv: str, check: bool = True, timeout_s: int = 600) -> str:
         """One command of tests/lab/lab; its output."""
@@ -82,13 +81,13 @@ class Lab:
             if host in results["hosts"] and results["task"]["name"].startswith("step ")
         ]
 
-    def one(self, host: str, module: str, check: bool = False, may_fail: bool = False, **args: Any) -> Dict[str, Any]:
+    def one(self, on: str, module: str, check: bool = False, may_fail: bool = False, **args: Any) -> Dict[str, Any]:
         """One module call; its result."""
-        return self.play(host, [Task(module, args, check, may_fail)])[0]
+        return self.play(on, [Task(module, args, check, may_fail)])[0]
 
-    def quartet(self, host: str, module: str, **args: Any) -> List[Dict[str, Any]]:
+    def quartet(self, on: str, module: str, **args: Any) -> List[Dict[str, Any]]:
         """check, real, again, again in check: the four results."""
-        return self.play(host, [Task(module, args, check) for check in (True, False, False, True)], ["--diff"])
+        return self.play(on, [Task(module, args, check) for check in (True, False, False, True)], ["--diff"])
 
     def playbook(self, book: str, *argv: str, check: bool = True, timeout_s: int = 900) -> Dict[str, Any]:
         """Run a playbook (a path or an FQCN); what Ansible's JSON callback tells of it."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 from typing import Any, Dict, List
 
-from ansible_collections.kvmops.fleet.tests.integration.disks import exists, make_disk, records_of
-from ansible_collections.kvmops.fleet.tests.integration.fleet import IMAGES, Lab, answers, guest, until
-from ansible_collections.kvmops.fleet.tests.integration.test_kvm_migrate import DISK, WEB, start_web1
+from .disks import exists, make_disk, records_of
+from .fleet import IMAGES, Lab, answers, guest, until
+from .test_kvm_migrate import DISK, WEB, start_web1
 
 HOSTS = ("kvm1", "kvm2", "kvm3")
 # Slow enough that a fault hits the middle of the copy.

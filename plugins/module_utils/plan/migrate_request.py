@@ -37,7 +37,7 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         problems.append("max_downtime_ms is %s; QEMU takes at most %s" % (params["max_downtime_ms"], MAX_DOWNTIME_MS))
     if problems:
         raise RequestError(problems)
-    uri = dest_uri or "qemu+ssh://root@%s/system" % _bracketed(host)
+    uri = dest_uri or "qemu+ssh://root@%s/system" % _bracketed(host or "")
     return Wish(
         name=params["name"],
         host=host or urlsplit(uri).hostname or uri,

@@ -55,6 +55,11 @@ class MovePlan:
     concerns: Tuple[Concern, ...] = ()
 
 
+def is_itself(wish: Wish, hostname: str) -> bool:
+    """Whether the destination is the host where the task runs, by its own name; then there is nobody to connect to."""
+    return wish.host in (hostname, hostname.split(".", maxsplit=1)[0])
+
+
 def presence(end: End) -> str:
     if end.domain is None or end.status is None:
         return MISSING
@@ -63,7 +68,7 @@ def presence(end: End) -> str:
 
 def plan_move(wish: Wish, found: Found) -> MovePlan:
     """Raises PreflightError with every concern at once, or CannotConverge when a person must look."""
-    answer = ANSWERS[_rows(found)]
+    answer = ANSWERS[_rows(wish, found)]
     _refuse_impossible(answer, wish, found)
     before, after = _places(wish, found)
     if answer == "there":
@@ -86,9 +91,11 @@ def plan_move(wish: Wish, found: Found) -> MovePlan:
     return MovePlan(Plan(tuple(steps), before, after, warnings), answer, moves, concerns)
 
 
-def _rows(found: Found) -> Tuple[str, str]:
+def _rows(wish: Wish, found: Found) -> Tuple[str, str]:
     source, dest = presence(found.source), presence(found.dest)
     here, there = found.source.domain, found.dest.domain
+    if is_itself(wish, found.source.side):
+        return MISSING, dest
     if here is not None and there is not None and here.uuid != there.uuid:
         return source, MISSING
     return source, dest

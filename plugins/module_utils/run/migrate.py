@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, Iterator, Mapping, Optional
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import Place, place_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, place_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migrate_request import read_wish
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, plan_move
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, is_itself, plan_move
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_live, migrate_offline
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
@@ -70,9 +70,13 @@ class MigrateJob(Job[Found]):
 @contextlib.contextmanager
 def _open(params: Mapping[str, Any]) -> Iterator[MigrateJob]:
     wish = read_wish(params)
-    with connect(params["uri"], "the source") as here, connect(wish.dest_uri, wish.host) as there:
-        named = Hypervisor(here.uri, here.conn.getHostname(), here.conn)
-        yield MigrateJob(wish, named, there, place_of(wish.dest_uri, wish.host))
+    with connect(params["uri"], "the source") as here:
+        source = Hypervisor(here.uri, here.conn.getHostname(), here.conn)
+        if is_itself(wish, source.side):
+            yield MigrateJob(wish, source, source, HERE)
+            return
+        with connect(wish.dest_uri, wish.host) as dest:
+            yield MigrateJob(wish, source, dest, place_of(wish.dest_uri, wish.host))
 
 
 def main() -> None:
