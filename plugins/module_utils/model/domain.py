@@ -22,6 +22,9 @@ SHUTTING_DOWN = "in_shutdown"
 SUSPENDED = "pmsuspended"
 NOSTATE = "nostate"
 
+# libvirt: qemu_conf.c, nvramDir of the system daemon.
+NVRAM_FOLDER = "/var/lib/libvirt/qemu/nvram"
+
 ACTIVE_STATES = frozenset([RUNNING, PAUSED, SHUTTING_DOWN, SUSPENDED, NOSTATE])
 
 
@@ -118,6 +121,13 @@ class Domain:
     hugepages: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     serial_log: Optional[str] = None
+
+    @property
+    def nvram(self) -> Optional[str]:
+        """Path of the UEFI variables. libvirt chooses it, and writes it into the running configuration only."""
+        if self.firmware.kind != "efi":
+            return None
+        return self.firmware.nvram or "%s/%s_VARS.fd" % (NVRAM_FOLDER, self.name)
 
     @property
     def images(self) -> Tuple[Disk, ...]:

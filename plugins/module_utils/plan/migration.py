@@ -179,7 +179,7 @@ def _offline_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Lis
         for move in copies
     ]
     domain = found.source.domain
-    nvram = domain.firmware.nvram if domain else None
+    nvram = domain.nvram if domain else None
     if nvram and found.source.images.get(nvram, disk_moves.NOTHING).exists:
         steps.append(Step("copy-nvram", "copy the UEFI variables %s to %s" % (nvram, dest), {"path": nvram}))
     steps.append(Step("define", "define %s on %s" % (wish.name, dest)))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from typing import Any, Dict, Iterator, Mapping, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, place_of
@@ -50,6 +51,8 @@ class MigrateJob(Job[Found]):
         return self.move.plan
 
     def apply(self, plan: Plan, found: Found) -> Mapping[str, Any]:
+        # The loss of the terminal or of the controller is no reason to stop half-way: what has begun is ended here.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         take = migrate_live.take if self.move and self.move.answer == LIVE else migrate_offline.take
         return take(self.wish, self.ends, plan, found)
 

@@ -72,7 +72,7 @@ def _paths(seen: Seen) -> List[str]:
         paths += [path for path, dummy in other_files(domain)]
         paths += [disk.source for disk in domain.images if disk.source and disk.kind in ("file", "block")]
         paths += [path for disk in domain.disks for path in disk.backing if path.startswith("/")]
-        paths += [domain.firmware.nvram] if domain.firmware.nvram else []
+        paths += [domain.nvram] if domain.nvram else []
     return sorted(set(paths))
 
 
