@@ -17,6 +17,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     progress_file,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Watched
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish, thin
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
@@ -68,7 +69,8 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]
         late = overdue.rule(wish.timeout_s, wish.on_timeout)
         watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), late)
     _settle(wish, ends, watched)
-    if watched.stopped == "pause":
+    # A guest that was paused on the way goes on by itself on some releases, on others it does not.
+    if watched.stopped == "pause" and _active(ends.dest, wish.name) == PAUSED:
         lifecycle.resume(live_migration.there(ends.dest, wish.name))
     return {
         "metrics": _metrics(live_migration.completed(ends.dest, wish.name), watched, step).as_dict(),
