@@ -101,11 +101,11 @@ def failure(error: KvmError) -> Dict[str, Any]:
 def _require_libraries(module: AnsibleModule) -> None:
     if libvirt_api.libvirt is None:
         module.fail_json(
-            msg=missing_required_lib("libvirt", reason="Install python3-libvirt on the host."),
+            msg=missing_required_lib("libvirt", reason="to reach the hypervisor (package python3-libvirt)"),
             exception=libvirt_api.LIBVIRT_IMPORT_ERROR,
         )
     if safe_xml.etree is None:
         module.fail_json(
-            msg=missing_required_lib("lxml", reason="Install python3-lxml on the host."),
+            msg=missing_required_lib("lxml", reason="to read its XML (package python3-lxml)"),
             exception=traceback.format_exc(),
         )
