@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -26,6 +25,8 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         arguments.name = check_name(arguments.name)
+        if arguments.act is not _setup:
+            preflight.require_root()
         return int(arguments.act(arguments) or 0)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
@@ -95,8 +96,6 @@ def _up(arguments: argparse.Namespace) -> None:
 
 
 def _down(arguments: argparse.Namespace) -> None:
-    if os.geteuid() != 0:
-        preflight.check()
     with _locked(arguments.name):
         updown.down(arguments.name)
 

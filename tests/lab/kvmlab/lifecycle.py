@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kvmlab import cgroups, hosts, identity, inventory, nas, network
 from kvmlab.errors import LabError
-from kvmlab.paths import LabPaths
+from kvmlab.paths import REPOSITORY, LabPaths
 from kvmlab.run import run, say
 from kvmlab.shape import Host
 from kvmlab.state import LabRecord, load
@@ -32,8 +32,9 @@ def start(lab: LabRecord) -> None:
     pins = [identity.known_hosts_line(lab.paths.host(host.name).root, host) for host in lab.shape.all_hosts]
     lab.paths.known_hosts.write_text("".join(pins))
     _each(lab.shape.all_hosts, lambda host: hosts.power_on(lab, host), lab)
-    lab.paths.inventory.parent.mkdir(parents=True, exist_ok=True)
-    lab.paths.inventory.write_text(inventory.render(lab.shape, lab.paths))
+    path = lab.paths.inventory()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(inventory.render(lab.shape, lab.paths))
 
 
 def _each(wanted: tuple[Host, ...], act: Callable[[Host], None], lab: LabRecord) -> None:
@@ -63,7 +64,9 @@ def halt(lab: LabRecord) -> None:
     """Shut the hosts of a lab down and unmount them; what they wrote stays."""
     close_connections(lab.paths)
     killed: list[str] = []
-    _each(lab.shape.all_hosts, lambda host: killed.extend([host.name] * hosts.power_off(lab, host.name)), lab)
+    # Storage last: a guest whose disk has gone holds up the shutdown of its host.
+    for wave in (lab.shape.hosts, lab.shape.all_hosts[len(lab.shape.hosts) :]):
+        _each(wave, lambda host: killed.extend([host.name] * hosts.power_off(lab, host.name)), lab)
     for host in killed:
         say(f"{host} did not power off within {hosts.HALT_S} s and was killed")
     network.remove_switch(lab.name)
@@ -84,25 +87,27 @@ def clear(name: str, lab: LabRecord | None, *, keep_consoles: bool = False) -> N
     paths = LabPaths(name)
     if lab:
         halt(lab)
-    else:
-        close_connections(paths)
-        network.remove_switch(name)
-        _detach(paths)
-    for hierarchy in cgroups.hierarchies():
-        for group in hierarchy.glob(f"kvmlab-{name}-*"):
-            cgroups.remove(name, group.name.removeprefix(f"kvmlab-{name}-"))
+    close_connections(paths)
+    # What a command started that was killed before it could write it down.
+    for host in cgroups.hosts_of(name):
+        cgroups.remove(name, host)
+    network.remove_switch(name)
+    _detach(paths)
     if keep_consoles:
         _keep_consoles(paths)
-    shutil.rmtree(paths.state, ignore_errors=True)
-    shutil.rmtree(paths.control, ignore_errors=True)
-    _remove_inventory(paths)
+    for directory in (paths.state, paths.control):
+        if directory.exists():
+            shutil.rmtree(directory)
+    _remove_inventory(paths.inventory(lab.owner if lab else REPOSITORY))
 
 
 def _detach(paths: LabPaths) -> None:
     """Unmount everything below the lab's state, innermost first, and release its loop devices."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in reversed([path for path in mounts if Path(path).is_relative_to(paths.state)]):
-        run(["umount", mount])
+        if run(["umount", mount], check=False).returncode:
+            # Somebody looks at it from the outside; it goes when they leave.
+            run(["umount", "--lazy", mount])
     for line in run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]).stdout.splitlines():
         device, _, image = line.partition(" ")
         if image.strip().startswith(f"{paths.state}/"):
@@ -117,10 +122,10 @@ def _keep_consoles(paths: LabPaths) -> None:
         say(f"its console: {kept / console.parent.name}.log")
 
 
-def _remove_inventory(paths: LabPaths) -> None:
-    paths.inventory.unlink(missing_ok=True)
+def _remove_inventory(path: Path) -> None:
+    path.unlink(missing_ok=True)
     with suppress(OSError):
-        os.removedirs(paths.inventory.parent)
+        os.removedirs(path.parent)
 
 
 def close_connections(paths: LabPaths) -> None:
@@ -134,7 +139,7 @@ def close_connections(paths: LabPaths) -> None:
 def remains(name: str) -> list[str]:
     """What is left of a lab of that name."""
     paths = LabPaths(name)
-    found = [str(path) for path in (paths.state, paths.control) if path.exists()]
+    found = [str(path) for path in (paths.state, paths.control) if path.exists()] + cgroups.hosts_of(name)
     found += [str(path) for path in network.NETNS_DIR.glob(f"{network.lab_netns(name)}*") if _belongs(path.name, name)]
     return found
 

@@ -83,10 +83,9 @@ class LabPaths:
         """Held while the lab changes."""
         return LOCKS / f"{self.name}.lock"
 
-    @property
-    def inventory(self) -> Path:
-        """Inventory for ansible-playbook -i."""
-        base = REPOSITORY / ".lab"
+    def inventory(self, repository: Path | str = REPOSITORY) -> Path:
+        """Inventory for ansible-playbook -i, in the checkout that started the lab."""
+        base = Path(repository) / ".lab"
         return (base if self.name == DEFAULT_NAME else base / self.name) / "inventory.yml"
 
     def host(self, host: str) -> HostPaths:

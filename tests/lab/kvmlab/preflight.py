@@ -25,11 +25,15 @@ def missing_packages() -> list[str]:
     return [name for name in names if name not in there]
 
 
+def require_root() -> None:
+    """LabError unless this is root."""
+    if os.geteuid() != 0:
+        raise LabError("the lab needs root: it makes namespaces, mounts and containers", "run it as root or with sudo")
+
+
 def check() -> None:
     """LabError that lists everything the lab lacks on this machine."""
     lacks = []
-    if os.geteuid() != 0:
-        raise LabError("the lab needs root: it makes namespaces, mounts and containers", "run it as root or with sudo")
     missing = missing_packages()
     if missing:
         lacks.append(f"packages: {' '.join(missing)} (tests/lab/setup installs them)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -40,7 +41,7 @@ def key(images: Images) -> str:
     ]
     sources += [Path(PLAYBOOK)] if Path(PLAYBOOK).is_file() else []
     for path in sorted(path for path in sources if path.is_file()):
-        parts += [os.path.relpath(path, REPOSITORY), path.read_text()]
+        parts += [os.path.relpath(path, REPOSITORY), hashlib.sha256(path.read_bytes()).hexdigest()]
     return key_of(parts)
 
 
@@ -87,7 +88,7 @@ def play(lab: LabRecord, log: Path) -> None:
         )
     environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     with log.open("a") as sink:
-        words = [ansible, "-i", lab.paths.inventory, PLAYBOOK]
+        words = [ansible, "-i", lab.paths.inventory(), PLAYBOOK]
         code = subprocess.run(
             words, cwd=REPOSITORY, env=environment, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, check=False
         ).returncode

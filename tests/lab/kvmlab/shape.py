@@ -50,14 +50,14 @@ class Shape:
 
 def plan_shape(count: int, releases: str, shared_storage: str = "", link: str = "") -> Shape:
     """`count` hosts kvm1, kvm2 …; the releases are repeated when fewer than hosts are named."""
+    if not 1 <= count <= MAX_HOSTS:
+        raise LabError(f"--hosts {count}: between 1 and {MAX_HOSTS} hosts")
     names = [name.strip() for name in releases.split(",") if name.strip()]
     unknown = [name for name in names if name not in RELEASES]
     if unknown or not names:
         raise LabError(
             f"--os {releases!r}: unknown release {', '.join(unknown) or '(none)'}", f"known: {', '.join(RELEASES)}"
         )
-    if not 1 <= count <= MAX_HOSTS:
-        raise LabError(f"--hosts {count}: between 1 and {MAX_HOSTS} hosts")
     if len(names) > count:
         raise LabError(f"--os names {len(names)} releases for {count} hosts", "give --hosts as many, or fewer releases")
     hosts = tuple(Host(f"kvm{i + 1}", names[i % len(names)], f"{NETWORK}.{11 + i}") for i in range(count))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kvmlab.inside import inside
+from kvmlab.lifecycle import load_broken
 from kvmlab.paths import STATE
 from kvmlab.run import run
 from kvmlab.shape import Host
-from kvmlab.state import LabRecord, all_names, load
+from kvmlab.state import LabRecord, all_names
 
 COLUMNS = ("HOST", "RELEASE", "KIND", "ADDRESS", "STATE", "DOMAINS")
 
@@ -18,7 +19,7 @@ def report() -> str:
         return "no lab is up"
     parts = []
     for name in names:
-        lab = load(name)
+        lab = load_broken(name)
         if lab is None:
             parts.append(f"lab {name}: half of one; tests/lab/lab down --name {name} removes it")
             continue

@@ -20,7 +20,7 @@ def up(name: str, shape: Shape, *, bare: bool) -> None:
     """Start a lab; nothing to do when it is up already, LabError when one of another shape is."""
     preflight.check()
     lab = load(name)
-    if lab and any(record.running for record in lab.hosts.values()):
+    if lab and (any(record.running for record in lab.hosts.values()) or any(f.kind == "power" for f in lab.faults)):
         _already_up(lab, shape, bare)
         return
     if lab or LabPaths(name).state.exists():
@@ -41,7 +41,9 @@ def up(name: str, shape: Shape, *, bare: bool) -> None:
         _await_libvirt(lab)
     _prune()
     kind = "bare" if bare else "ready"
-    say(f"lab {name} is up, {kind}: {' '.join(host.name for host in shape.all_hosts)}; inventory {lab.paths.inventory}")
+    say(
+        f"lab {name} is up, {kind}: {' '.join(host.name for host in shape.all_hosts)}; inventory {lab.paths.inventory()}"
+    )
 
 
 def _await_libvirt(lab: LabRecord) -> None:
