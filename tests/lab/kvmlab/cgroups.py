@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from kvmlab.run import wait_until
@@ -42,7 +43,7 @@ def remove(lab: str, host: str) -> None:
     """End what is still in the groups of a host and remove them."""
     for hierarchy in hierarchies():
         group = hierarchy / group_name(lab, host)
-        wait_until(lambda group=group: _removed(group), 20, f"removing {group}, which still holds processes")
+        wait_until(partial(_removed, group), 20, f"removing {group}, which still holds processes")
 
 
 def _removed(group: Path) -> bool:

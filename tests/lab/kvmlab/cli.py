@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from kvmlab import network, preflight, status, updown, volumes
 from kvmlab.cli_faults import add_fault
@@ -16,6 +18,9 @@ from kvmlab.paths import DEFAULT_NAME, LAB_DIR, LabPaths
 from kvmlab.run import locked
 from kvmlab.shape import check_name, plan_shape
 from kvmlab.state import require
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(argv: list[str]) -> int:
@@ -61,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add(
-    commands: argparse._SubParsersAction, name: str, text: str, act: Callable[[argparse.Namespace], int | None]
+    commands: Commands, name: str, text: str, act: Callable[[argparse.Namespace], int | None]
 ) -> argparse.ArgumentParser:
     """A command that acts on the lab called --name."""
     command = commands.add_parser(name, help=text, description=text)
@@ -70,7 +75,7 @@ def add(
     return command
 
 
-def add_up(commands: argparse._SubParsersAction) -> None:
+def add_up(commands: Commands) -> None:
     """The command that starts a lab."""
     command = add(commands, "up", "start a lab; nothing happens when it is up already", _up)
     command.add_argument("--hosts", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
@@ -82,7 +87,7 @@ def add_up(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--shared-storage", default="", choices=["", "nfs"], help="add the storage host nas")
 
 
-def _locked(name: str) -> locked:
+def _locked(name: str) -> AbstractContextManager[None]:
     return locked(LabPaths(name).lock, f"is changing lab {name}")
 
 

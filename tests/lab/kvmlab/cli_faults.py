@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from kvmlab import faults, firewall
 from kvmlab.paths import DEFAULT_NAME, LabPaths
 from kvmlab.run import locked
 from kvmlab.state import LabRecord, require
 
+if TYPE_CHECKING:
+    Kinds = argparse._SubParsersAction[argparse.ArgumentParser]
+
 Act = Callable[[LabRecord, argparse.Namespace], None]
 
 
-def add_fault(commands: argparse._SubParsersAction) -> None:
+def add_fault(commands: Kinds) -> None:
     """The command `fault` with all its kinds."""
     command = commands.add_parser("fault", help="break something on purpose, or heal it")
     kinds = command.add_subparsers(required=True, metavar="FAULT")
@@ -45,7 +49,7 @@ def add_fault(commands: argparse._SubParsersAction) -> None:
     _kind(kinds, "heal", "undo every fault there is", lambda lab, _a: faults.heal(lab), host=False)
 
 
-def _add_network(kinds: argparse._SubParsersAction) -> None:
+def _add_network(kinds: Kinds) -> None:
     cut = _kind(
         kinds,
         "cut",
@@ -66,7 +70,7 @@ def _add_network(kinds: argparse._SubParsersAction) -> None:
     rate.add_argument("rate", metavar="RATE", help="for example 50mbit, or none")
 
 
-def _add_space(kinds: argparse._SubParsersAction) -> None:
+def _add_space(kinds: Kinds) -> None:
     fill = _kind(
         kinds,
         "fill",
@@ -79,9 +83,7 @@ def _add_space(kinds: argparse._SubParsersAction) -> None:
     unfill.add_argument("path")
 
 
-def _kind(
-    kinds: argparse._SubParsersAction, name: str, text: str, act: Act, *, host: bool = True
-) -> argparse.ArgumentParser:
+def _kind(kinds: Kinds, name: str, text: str, act: Act, *, host: bool = True) -> argparse.ArgumentParser:
     parser = kinds.add_parser(name, help=text, description=text)
     parser.add_argument("--name", default=DEFAULT_NAME, help="which lab (default: %(default)s)")
     if host:

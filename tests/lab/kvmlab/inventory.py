@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from kvmlab.nas import EXPORT
 from kvmlab.network import lab_netns
@@ -51,6 +52,6 @@ def render(shape: Shape, paths: LabPaths) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mapping(values: dict[str, object], indent: int) -> list[str]:
+def _mapping(values: Mapping[str, object], indent: int) -> list[str]:
     # JSON is YAML, and quotes what needs quoting.
     return [f"{' ' * indent}{name}: {json.dumps(value)}" for name, value in values.items()]

@@ -88,7 +88,7 @@ def play(lab: LabRecord, log: Path) -> None:
         )
     environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     with log.open("a") as sink:
-        words = [ansible, "-i", lab.paths.inventory(), PLAYBOOK]
+        words = [str(ansible), "-i", str(lab.paths.inventory()), PLAYBOOK]
         code = subprocess.run(
             words, cwd=REPOSITORY, env=environment, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, check=False
         ).returncode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from kvmlab import images, lifecycle, nas, network, preflight, ready
@@ -47,10 +48,15 @@ def up(name: str, shape: Shape, *, bare: bool) -> None:
 
 
 def _await_libvirt(lab: LabRecord) -> None:
+    def answers(host: Host) -> bool:
+        return (
+            run(inside(lab, host.name, ["virsh", "--connect", "qemu:///system", "version"]), check=False).returncode
+            == 0
+        )
+
     for host in lab.shape.hosts:
-        ask = inside(lab, host.name, ["virsh", "--connect", "qemu:///system", "version"])
         wait_until(
-            lambda ask=ask: run(ask, check=False).returncode == 0,
+            partial(answers, host),
             SERVICE_S,
             f"libvirt on {host.name}",
             f"tests/lab/lab exec{lab.flag} {host.name} -- journalctl -b -u libvirtd",
