@@ -111,7 +111,8 @@ def test_what_only_the_host_knows_is_kept() -> None:
         ("devices/interface/mac", "address"),
         ("devices/disk/address", "bus"),
     ):
-        assert merged.find(path).get(attribute) == found.find(path).get(attribute) is not None
+        assert found.find(path).get(attribute) is not None
+        assert merged.find(path).get(attribute) == found.find(path).get(attribute)
     assert merged.findtext("uuid") == found.findtext("uuid")
     assert len(merged.findall("devices/controller")) == len(found.findall("devices/controller"))
 
