@@ -27,7 +27,7 @@ CHUNK = 4 * 1024**2
 def look(paths):
     """What is at each path: {path: facts}. Sizes are bytes.
 
-    facts: exists, kind (file, block, other), size, allocated, device, inode, links, directory (its folder exists),
+    facts: exists, kind (file, block, other), size, allocated, device, inode, changed_ns, directory (its folder exists),
     free (room in that file system), fstype, mount_source, mount_inside (the path inside the mounted file system).
     """
     mounts = _mounts()
@@ -44,6 +44,7 @@ def _look(path, mounts):
     if os.path.exists(path):
         found = os.stat(path)
         facts.update(size=found.st_size, allocated=found.st_blocks * 512, inode=found.st_ino, device=found.st_dev)
+        facts["changed_ns"] = found.st_ctime_ns
         if stat.S_ISREG(found.st_mode):
             facts["kind"] = "file"
         elif stat.S_ISBLK(found.st_mode):

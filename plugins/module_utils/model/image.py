@@ -20,7 +20,8 @@ SHARED_FILE_SYSTEMS = frozenset(
 class ImageFacts:
     """path: as asked. directory: its folder exists. free: room left in the file system of that folder.
 
-    kind: file, block or other. device, inode: identity on this host. mount_source, mount_inside: where the file
+    kind: file, block or other. device, inode: identity on this host. changed_ns: when the inode was last changed, which
+    nobody can set (st_ctime). mount_source, mount_inside: where the file
     system comes from, and the path inside it; equal on two hosts when both mount the same export.
     """
 
@@ -33,20 +34,25 @@ class ImageFacts:
     free: int = 0
     device: Optional[int] = None
     inode: Optional[int] = None
+    changed_ns: Optional[int] = None
     fstype: Optional[str] = None
     mount_source: Optional[str] = None
     mount_inside: Optional[str] = None
 
 
 def same_image(here: ImageFacts, there: ImageFacts) -> bool:
-    """Whether both hosts look at one and the same file: a shared file system, one export, one path in it, one inode."""
+    """Whether both hosts look at one and the same file.
+
+    Yes when it is on a shared file system, of one export, at one path in it, with one inode. Yes too, whatever the file
+    system calls itself, when inode, size and the moment of its last change agree: no copy has that.
+    """
+    if not (here.exists and there.exists and here.inode == there.inode and here.size == there.size):
+        return False
+    if here.changed_ns is not None and here.changed_ns == there.changed_ns:
+        return True
     return (
-        here.exists
-        and there.exists
-        and here.fstype in SHARED_FILE_SYSTEMS
+        here.fstype in SHARED_FILE_SYSTEMS
         and here.fstype == there.fstype
         and here.mount_source == there.mount_source
         and here.mount_inside == there.mount_inside
-        and here.inode == there.inode
-        and here.size == there.size
     )

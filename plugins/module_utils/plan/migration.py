@@ -192,7 +192,8 @@ def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Ste
     if found.source.status and found.source.status.autostart and found.source.status.persistent:
         steps.append(Step("autostart", "let %s start with %s" % (wish.name, found.dest.side)))
     for move in copies if not wish.keep_source_disks else ():
-        if found.source.disk_users.get(move.path):
+        # What this run did not copy itself it does not remove: the file there could be this very one.
+        if move.exists or found.source.disk_users.get(move.path):
             continue
         words = "remove %s from %s, whose content now lives on %s" % (move.path, found.source.side, found.dest.side)
         steps.append(Step("remove-source-disk", words, _volume_args(found.source, move)))

@@ -7,10 +7,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
-    domains,
     lifecycle,
     live_migration,
     pools,
@@ -18,15 +17,14 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, KvmError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish, thin
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import overdue
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import may_take_back
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
-
-# How long the two sides may need, after libvirt's call returned, until both agree who has the guest.
-SETTLE_S = 35
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle import both_say, settle
 
 
 def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
@@ -43,8 +41,8 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
                 made = []
             else:
                 migrate_closing.take(wish, ends, step)
-    except HostError:
-        _take_back(ends, made)
+    except KvmError:
+        _take_back(wish, ends, made)
         raise
     return told
 
@@ -68,9 +66,9 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]
     with progress_file.telling("kvm_migrate", wish.name) as tell:
         late = overdue.rule(wish.timeout_s, wish.on_timeout)
         watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), late)
-    _settle(wish, ends, watched)
+    settle(wish, ends, watched)
     # A guest that was paused on the way goes on by itself on some releases, on others it does not.
-    if watched.stopped == "pause" and _active(ends.dest, wish.name) == PAUSED:
+    if watched.stopped == "pause" and both_say(wish, ends)[1] == PAUSED:
         lifecycle.resume(live_migration.there(ends.dest, wish.name))
     return {
         "metrics": _metrics(live_migration.completed(ends.dest, wish.name), watched, step).as_dict(),
@@ -96,77 +94,10 @@ def _metrics(stats: Mapping[str, Any], watched: Watched, step: Step) -> Metrics:
     )
 
 
-def _settle(wish: Wish, ends: Ends, watched: Watched) -> None:
-    """The truth is what both hosts say, not what the call returned. Raises unless the guest lives on the destination."""
-    attempted = "move %s live to %s" % (wish.name, ends.dest.side)
-    here, there = _active(ends.source, wish.name), _active(ends.dest, wish.name)
-    if watched.error is None and there and not here:
+def _take_back(wish: Wish, ends: Ends, made: List[Mapping[str, Any]]) -> None:
+    """Remove the target volumes of this run, if the guest surely never ran on them."""
+    if not may_take_back(*both_say(wish, ends)):
         return
-    with contextlib.suppress(HostError):
-        live_migration.wait_until(
-            lambda: bool(_active(ends.source, wish.name)) != bool(_active(ends.dest, wish.name)),
-            SETTLE_S,
-            attempted,
-            ends.dest.side,
-        )
-    here, there = _active(ends.source, wish.name), _active(ends.dest, wish.name)
-    if there and not here:
-        return
-    raise_for(wish, ends, watched, here, there, attempted)
-
-
-def raise_for(
-    wish: Wish, ends: Ends, watched: Watched, here: Optional[str], there: Optional[str], attempted: str
-) -> None:
-    """Say where the guest is now and what to do."""
-    words = watched.error or "libvirt reported success, but the domain is not there"
-    if watched.stopped:
-        words = "timeout_s (%s) passed and the move was ended (%s); libvirt: %s" % (
-            wish.timeout_s,
-            watched.stopped,
-            words,
-        )
-    if here and there:
-        raise CannotConverge(
-            attempted,
-            "%s is %s on %s and %s on %s" % (wish.name, here, ends.source.side, there, ends.dest.side),
-            "Look at both now and stop one of them",
-        )
-    if here:
-        raise HostError(
-            attempted,
-            ends.source.side,
-            words,
-            "The guest is %s on %s as before. %s" % (here, ends.source.side, _advice(words)),
-        )
-    raise HostError(
-        attempted,
-        ends.source.side,
-        words,
-        "The guest runs on neither side: it stopped during the move. Its definition and disks are on %s; "
-        "look at its log there, then start it." % ends.source.side,
-    )
-
-
-def _advice(words: str) -> str:
-    if "No space left" in words:
-        return "Free room on the destination, then run again."
-    if "End of file" in words or "Input/output error" in words:
-        return (
-            "The destination's QEMU ended: read /var/log/libvirt/qemu and the daemon's journal there, then run again."
-        )
-    return "Mend the cause, then run again."
-
-
-def _active(hv: Any, name: str) -> Optional[str]:
-    """The state of the domain on that side when it is active there, else None."""
-    dom = domains.find(hv, name)
-    status = domains.status(dom) if dom is not None else None
-    return status.state if status is not None and status.active else None
-
-
-def _take_back(ends: Ends, made: List[Mapping[str, Any]]) -> None:
-    """Remove the target volumes this run made; the guest never ran on them."""
     for volume in made:
         with contextlib.suppress(HostError):
             pools.delete_volume(ends.dest, volume["pool"], volume["volume"])

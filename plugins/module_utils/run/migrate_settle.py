@@ -1,0 +1,61 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""After a live move: wait until both hosts agree who has the guest, and say it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Tuple
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, live_migration
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Watched
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import settlement
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
+
+# How long the two sides may need until both agree: libvirt's keepalive gives up after 30 s.
+SETTLE_S = 35
+
+
+def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
+    """Return when the guest lives on the destination. Else raise HostError or CannotConverge that says where it is."""
+    attempted = "move %s live to %s" % (wish.name, ends.dest.side)
+    with contextlib.suppress(HostError):
+        live_migration.wait_until(lambda: _agreed(wish, ends, watched), SETTLE_S, attempted, ends.dest.side)
+    here, there = both_say(wish, ends)
+    outcome = settlement.verdict(here, there)
+    if outcome == settlement.MOVED:
+        return
+    words = watched.error or "libvirt reported success"
+    if watched.stopped:
+        late = "timeout_s (%s) passed and the move was ended (%s); libvirt: %s"
+        words = late % (wish.timeout_s, watched.stopped, words)
+    where, remedy = settlement.told(outcome, here, there, ends.source.side, ends.dest.side)
+    if outcome in (settlement.TWICE, settlement.UNKNOWN):
+        raise CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
+    said = "%s. Now %s" % (words, where)
+    raise HostError(attempted, ends.source.side, said, remedy + settlement.advice(watched.error))
+
+
+def _agreed(wish: Wish, ends: Ends, watched: Watched) -> bool:
+    outcome = settlement.verdict(*both_say(wish, ends))
+    if watched.error is None:
+        return outcome in (settlement.MOVED, settlement.STOPPED_THERE)
+    return outcome in (settlement.MOVED, settlement.STAYED)
+
+
+def both_say(wish: Wish, ends: Ends) -> Tuple[str, str]:
+    """What the source and the destination say of the domain; see plan/settlement.py for the words."""
+    return _says(ends.source, wish.name), _says(ends.dest, wish.name)
+
+
+def _says(hv: Hypervisor, name: str) -> str:
+    try:
+        dom = domains.find(hv, name)
+        return domains.status(dom).state if dom is not None else settlement.ABSENT
+    except HostError:
+        return settlement.SILENT

@@ -1,0 +1,71 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who has the guest, and when target volumes may be removed: the whole table."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import (
+    ABSENT,
+    MOVED,
+    SILENT,
+    STAYED,
+    STOPPED_HERE,
+    STOPPED_THERE,
+    TWICE,
+    UNKNOWN,
+    advice,
+    may_take_back,
+    told,
+    verdict,
+)
+
+WORDS = ("running", "paused", "shutoff", ABSENT, SILENT)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "expected"),
+    [
+        ("running", ABSENT, STAYED),
+        ("paused", "shutoff", STAYED),
+        ("running", SILENT, STAYED),
+        (ABSENT, "running", MOVED),
+        ("shutoff", "paused", MOVED),
+        (SILENT, "running", UNKNOWN),
+        ("running", "paused", TWICE),
+        ("shutoff", ABSENT, STOPPED_HERE),
+        ("shutoff", "shutoff", STOPPED_HERE),
+        (ABSENT, "shutoff", STOPPED_THERE),
+        (ABSENT, SILENT, UNKNOWN),
+        ("shutoff", SILENT, UNKNOWN),
+        (SILENT, SILENT, UNKNOWN),
+    ],
+)
+def test_verdict(here: str, there: str, expected: str) -> None:
+    assert verdict(here, there) == expected
+
+
+def test_disks_are_taken_back_only_when_the_guest_surely_never_ran_on_them() -> None:
+    for here, there in itertools.product(WORDS, WORDS):
+        if may_take_back(here, there):
+            assert there == ABSENT and here in ("running", "paused", "shutoff")
+            assert verdict(here, there) in (STAYED, STOPPED_HERE)
+
+
+def test_every_outcome_names_the_hosts_and_the_next_step() -> None:
+    for here, there in itertools.product(WORDS, WORDS):
+        outcome = verdict(here, there)
+        if outcome != MOVED:
+            where, remedy = told(outcome, here, there, "kvm1", "kvm2")
+            assert "kvm1" in where or "kvm2" in where
+            assert (remedy + advice(None)).strip()
+
+
+def test_advice_reads_libvirts_words() -> None:
+    assert "Free room" in advice("internal error: No space left on device")
+    assert "journal" in advice("End of file while reading data: Input/output error")
