@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -122,7 +123,8 @@ def _shell(arguments: argparse.Namespace) -> int:
 def _ns(arguments: argparse.Namespace) -> int:
     require(arguments.name)
     words = ["ip", "netns", "exec", network.lab_netns(arguments.name), *arguments.command]
-    return subprocess.run(words, check=False).returncode
+    # In place of this process: whoever ends `lab ns` means the command.
+    os.execvp(words[0], words)
 
 
 def _console(arguments: argparse.Namespace) -> None:

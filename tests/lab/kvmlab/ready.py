@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from kvmlab import inventory, lifecycle
 from kvmlab.cache import build_log, build_once, key_of
@@ -23,43 +24,57 @@ from kvmlab.state import LabRecord, describe
 FORMAT = "1"
 # Instead of kvmops.fleet.site, for tests of the mechanism itself.
 PLAYBOOK = os.environ.get("KVMLAB_PLAYBOOK", "kvmops.fleet.site")
-SHAPE_FILE = "shape.json"
+MADE_OF = "made-of.json"
 # The lab that is rolled out; one at a time, as building holds a lock.
 LAB = "ready-build"
 
 
-def key(images: Images) -> str:
-    """Names everything a ready host is made from, its place in a lab apart."""
+def key() -> str:
+    """Names what ready hosts are made with, apart from their images and their place in a lab."""
     parts = [FORMAT, PLAYBOOK, inventory.render(Shape(()), LabPaths("any"))]
-    parts += [
-        path.name for release in sorted(images.roots) for path in (images.roots[release], images.repositories[release])
-    ]
-    sources = [
-        REPOSITORY / "playbooks/site.yml",
-        *(REPOSITORY / "playbooks/templates").glob("*"),
-        *(REPOSITORY / "roles").rglob("*"),
-    ]
+    sources = [REPOSITORY / "playbooks/site.yml"]
+    sources += [*(REPOSITORY / "playbooks/templates").glob("*"), *(REPOSITORY / "roles").rglob("*")]
     sources += [Path(PLAYBOOK)] if Path(PLAYBOOK).is_file() else []
     for path in sorted(path for path in sources if path.is_file()):
         parts += [os.path.relpath(path, REPOSITORY), hashlib.sha256(path.read_bytes()).hexdigest()]
     return key_of(parts)
 
 
+def made_of(shape: Shape, images: Images) -> dict[str, Any]:
+    """The hosts of a snapshot and the images they stand on."""
+    releases = sorted({host.release for host in shape.hosts})
+    return {
+        "hosts": [asdict(host) for host in shape.hosts],
+        "images": {release: [images.roots[release].name, images.repositories[release].name] for release in releases},
+    }
+
+
+def serves(made: dict[str, Any], shape: Shape, images: Images) -> bool:
+    """Whether a snapshot begins with the hosts of `shape`, on the same images."""
+    wanted = made_of(shape, images)["images"]
+    same = {release: made["images"].get(release) for release in wanted} == wanted
+    return same and shape.within([Host(**host) for host in made["hosts"]])
+
+
 def find(shape: Shape, images: Images) -> Path | None:
-    """A snapshot whose first hosts are those of `shape`, the smallest that will do."""
+    """A snapshot that serves, the smallest one."""
     found = []
-    for path in CACHE.glob(f"ready-{key(images)}-*/{SHAPE_FILE}"):
-        hosts = [Host(**host) for host in json.loads(path.read_text())]
-        if shape.within(hosts):
-            found.append((len(hosts), path.parent))
-    return min(found)[1] if found else None
+    for path in CACHE.glob(f"ready-{key()}-*/{MADE_OF}"):
+        made = json.loads(path.read_text())
+        if serves(made, shape, images):
+            found.append((len(made["hosts"]), path.parent))
+    if not found:
+        return None
+    snapshot = min(found)[1]
+    # The cache drops what has not been used for longest.
+    os.utime(snapshot)
+    return snapshot
 
 
 def build(shape: Shape, images: Images) -> Path:
     """Roll out bare hosts of that shape with the playbook and keep what it wrote."""
-    plain = Shape(shape.hosts)
-    hosts_key = key_of([json.dumps(asdict(host)) for host in plain.hosts])
-    return build_once("ready", f"{key(images)}-{hosts_key}", lambda target: _roll_out(plain, images, target))
+    what = key_of([json.dumps(made_of(shape, images))])
+    return build_once("ready", f"{key()}-{what}", lambda target: _roll_out(Shape(shape.hosts), images, target))
 
 
 def _roll_out(shape: Shape, images: Images, target: Path) -> None:
@@ -73,7 +88,7 @@ def _roll_out(shape: Shape, images: Images, target: Path) -> None:
         lifecycle.halt(lab)
         for host in shape.hosts:
             keep_layer(lab.paths.host(host.name).upper, target / host.name)
-        (target / SHAPE_FILE).write_text(json.dumps([asdict(host) for host in shape.hosts]))
+        (target / MADE_OF).write_text(json.dumps(made_of(shape, images)))
     finally:
         lifecycle.clear(LAB, lab)
 
