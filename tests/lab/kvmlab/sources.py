@@ -79,7 +79,8 @@ def for_release(own: Iterable[Source], codename: str, release: str) -> list[str]
         suffix = source.suite[len(codename) :] if source.suite.startswith(codename) else None
         is_debian = "main" in source.components and ("debian-archive" in source.signed_by or not source.signed_by)
         if suffix in DEBIAN_SUITES and is_debian:
-            lines.append(f"deb {source.uri} {release}{suffix} main")
+            keyring = f"[signed-by={source.signed_by}] " if source.signed_by.startswith("/") else ""
+            lines.append(f"deb {keyring}{source.uri} {release}{suffix} main")
     return list(dict.fromkeys(lines))
 
 

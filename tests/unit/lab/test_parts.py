@@ -51,3 +51,21 @@ def test_incomplete_commands_are_refused(words, capsys):
 
 def test_columns_are_as_wide_as_their_widest_cell():
     assert table([("A", "B"), ("long", "x")]) == ["A     B", "long  x"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "up --hosts 2 --os trixie --bare --link 100mbit --shared-storage nfs --name a",
+        "down --name a",
+        "status",
+        "exec --name a kvm1 -- ls -l",
+        "ns -- fping 10.77.0.101",
+        "fault kill-qemu --name a kvm1 web1",
+        "fault cut kvm1 controller --ports data --one-way",
+        "fault heal",
+        "volume kvm1 /srv/small --mib 100",
+    ],
+)
+def test_commands_are_understood(words):
+    assert callable(parser().parse_args(words.split()).act)

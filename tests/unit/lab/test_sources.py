@@ -67,7 +67,7 @@ def test_another_release_comes_from_the_same_archives_and_never_from_third_parti
     assert for_release(own, "bookworm", "trixie") == [
         "deb http://a.test/debian trixie main",
         "deb http://a.test/debian trixie-updates main",
-        "deb http://a.test/debian-security trixie-security main",
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://a.test/debian-security trixie-security main",
     ]
 
 
@@ -89,7 +89,7 @@ def test_a_machine_with_both_formats_uses_both(tmp_path, monkeypatch):
     (tmp_path / "apt/sources.list.d/debian.sources").write_text(DEB822)
     assert machine_sources("trixie", tmp_path) == [
         "deb http://old.test/debian trixie main",
-        "deb http://archive.test/debian trixie main",
-        "deb http://archive.test/debian trixie-updates main",
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://archive.test/debian trixie main",
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://archive.test/debian trixie-updates main",
         "deb http://archive.test/debian-security trixie-security main",
     ]
