@@ -95,7 +95,10 @@ class Lab:
             [str(ANSIBLE_PLAYBOOK), "-i", str(self.inventory), book, *argv],
             cwd=ROOT,
             env=dict(
-                os.environ, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json", ANSIBLE_CONFIG=str(ROOT / "ansible.cfg")
+                os.environ,
+                ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+                ANSIBLE_SHOW_CUSTOM_STATS="1",
+                ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"),
             ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
