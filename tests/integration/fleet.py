@@ -81,6 +81,20 @@ class Lab:
             if host in results["hosts"] and results["task"]["name"].startswith("step ")
         ]
 
+    def start(self, host: str, tasks: Sequence[Task]) -> subprocess.Popen[bytes]:
+        """The same play in the background, in a process group of its own, its output thrown away."""
+        words = [str(ANSIBLE_PLAYBOOK), "-i", str(self.inventory), str(self._book(host, tasks))]
+        environment = dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_SSH_ARGS="-o ControlMaster=no")
+        return subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
     def one(self, on: str, module: str, check: bool = False, may_fail: bool = False, **args: Any) -> Dict[str, Any]:
         """One module call; its result."""
         return self.play(on, [Task(module, args, check, may_fail)])[0]

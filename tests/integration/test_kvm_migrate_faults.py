@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from typing import Any, Dict, List
 
 from .disks import exists, make_disk, records_of
-from .fleet import IMAGES, Lab, answers, guest, until
+from .fleet import IMAGES, Lab, Task, answers, guest, until
 from .test_kvm_migrate import DISK, WEB, start_web1
 
 HOSTS = ("kvm1", "kvm2", "kvm3")
@@ -136,3 +138,18 @@ def test_a_longer_downtime_lets_a_busy_guest_move(clean: Lab) -> None:
     moved = move.result()
     assert moved["changed"] and moved["ended_by"] is None
     assert clean.owners("web1", HOSTS) == ["kvm2"] and answers(clean, 101)
+
+
+def test_the_loss_of_the_controller_ends_nothing_half_way(clean: Lab) -> None:
+    """Ansible is killed while the guest moves: the module on the host goes on, closing steps included."""
+    make_disk(clean, "kvm1", "web1.qcow2")
+    start_web1(clean, disks=[DISK], autostart=True)
+    args = {"name": "web1", "host": "kvm2", "bandwidth_mib_s": SLOW_MIB_S}
+    controller = clean.start("kvm1", [Task("kvm_migrate", args)])
+    until(lambda: copying(clean), 60, "the copy began")
+    os.killpg(controller.pid, signal.SIGKILL)
+    controller.wait(10)
+    until(lambda: not exists(clean, "kvm1", WEB), 120, "the module took its last step")
+    assert clean.owners("web1", HOSTS) == ["kvm2"] and answers(clean, 101)
+    assert "Autostart:      enable" in clean.virsh("kvm2", "dominfo", "web1")
+    assert not clean.one("kvm1", "kvm_migrate", name="web1", host="kvm2")["changed"]
