@@ -133,16 +133,3 @@ def list_bridges(hv: Hypervisor) -> Optional[Tuple[str, ...]]:
             if host_xml.is_bridge(handle.XMLDesc(0)):
                 names.append(handle.name())
     return tuple(sorted(names))
-
-
-def compare_cpu(hv: Hypervisor, cpu_xml: str) -> Optional[str]:
-    """How this host's CPU relates to `cpu_xml`: identical, superset, incompatible; None when it cannot be told."""
-    words = {
-        flag("VIR_CPU_COMPARE_IDENTICAL"): "identical",
-        flag("VIR_CPU_COMPARE_SUPERSET"): "superset",
-        flag("VIR_CPU_COMPARE_INCOMPATIBLE"): "incompatible",
-    }
-    try:
-        return words.get(hv.conn.compareCPU(cpu_xml, 0))
-    except libvirt_api.libvirt.libvirtError:
-        return None

@@ -186,14 +186,6 @@ def publish(temporary, path, mode, owner, group):
     return {}
 
 
-def make_folder(path, mode, owner, group):
-    """Make one folder with these rights when it is missing."""
-    if not os.path.isdir(path):
-        os.mkdir(path, mode)
-        os.chown(path, owner, group)
-    return {}
-
-
 def remove(path):
     """Remove a file; a missing one is fine."""
     if os.path.lexists(path):
@@ -208,7 +200,7 @@ def main():
     arguments = request["with"]
     if request["do"] == "receive":
         arguments["stream"] = stream
-    serving = {act.__name__: act for act in (look, digest, receive, publish, make_folder, remove)}
+    serving = {act.__name__: act for act in (look, digest, receive, publish, remove)}
     try:
         answer = {"answer": serving[request["do"]](**arguments)}
     except OSError as error:

@@ -18,8 +18,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import Im
 # The far end reads this many bytes of program text from standard input, then runs it on what follows.
 _BOOTSTRAP = "import sys;b=sys.stdin.buffer;exec(compile(b.read(int(b.readline())),'far_side','exec'));main()"
 _LOCAL: Dict[str, Callable[..., Any]] = {
-    act.__name__: act
-    for act in (far_side.look, far_side.digest, far_side.publish, far_side.make_folder, far_side.remove)
+    act.__name__: act for act in (far_side.look, far_side.digest, far_side.publish, far_side.remove)
 }
 
 
@@ -40,11 +39,6 @@ def publish(place: Place, temporary: str, path: str, mode: int = 0o600, owner: i
     """Turn a finished temporary file into `path`, durably. Never overwrites."""
     act = "publish %s" % path
     _ask(place, "publish", act, temporary=temporary, path=path, mode=mode, owner=owner, group=group)
-
-
-def make_folder(place: Place, path: str, mode: int, owner: int = 0, group: int = 0) -> None:
-    """Make the folder when it is missing."""
-    _ask(place, "make_folder", "make folder %s" % path, path=path, mode=mode, owner=owner, group=group)
 
 
 def remove(place: Place, path: str) -> None:

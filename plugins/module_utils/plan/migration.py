@@ -181,10 +181,18 @@ def _offline_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Lis
     domain = found.source.domain
     nvram = domain.nvram if domain else None
     if nvram and found.source.images.get(nvram, disk_moves.NOTHING).exists:
-        steps.append(Step("copy-nvram", "copy the UEFI variables %s to %s" % (nvram, dest), {"path": nvram}))
+        steps.append(_nvram_step(nvram, found))
     steps.append(Step("define", "define %s on %s" % (wish.name, dest)))
     steps.append(Step("undefine", "undefine %s on %s" % (wish.name, found.source.side)))
     return steps + _closing_steps(wish, found, copies)
+
+
+def _nvram_step(nvram: str, found: Found) -> Step:
+    """Variables that are there already (a move that was cut short) are compared, never overwritten."""
+    dest = found.dest.side
+    if found.dest.images.get(nvram, disk_moves.NOTHING).exists:
+        return Step("verify-disk", "compare the UEFI variables %s with those on %s" % (nvram, dest), {"path": nvram})
+    return Step("copy-nvram", "copy the UEFI variables %s to %s" % (nvram, dest), {"path": nvram})
 
 
 def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Step]:
