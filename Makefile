@@ -15,7 +15,7 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
 .PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration molecule \
-	demo lab-up lab-down test clean
+	demo bench-rollout lab-up lab-down test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ molecule: setup ## the roles on bare hosts, and the two-host journey
 
 demo: setup ## the main job on three real hosts, start to end
 	@tests/demo/demo
+
+bench-rollout: setup ## what a rollout costs, first and later runs, as docs/benchmarks/rollout.md
+	@mkdir -p docs/benchmarks && python tests/bench/rollout.py --write docs/benchmarks/rollout.md
 
 lab-up: setup ## three hosts up and ready to look around
 	@$(LAB) up --hosts 3 --os bookworm,bookworm,trixie
