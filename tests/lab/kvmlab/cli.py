@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kvmlab import network, preflight, status, updown, volumes
 from kvmlab.cli_faults import add_fault
+from kvmlab.cli_machine import add_machine, execute_in
 from kvmlab.errors import LabError
 from kvmlab.inside import inside
 from kvmlab.paths import DEFAULT_NAME, LAB_DIR, LabPaths
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     volume.add_argument("host")
     volume.add_argument("mountpoint")
     volume.add_argument("--mib", type=int, default=200, help="its size (default: %(default)s)")
+    add_machine(commands)
     add_fault(commands)
     add(commands, "setup", "install the packages the lab needs on this machine", _setup)
     return top
@@ -79,7 +81,9 @@ def add(
 def add_up(commands: Commands) -> None:
     """The command that starts a lab."""
     command = add(commands, "up", "start a lab; nothing happens when it is up already", _up)
-    command.add_argument("--hosts", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
+    command.add_argument(
+        "--hosts", type=int, default=3, metavar="N", help="how many, 0 for none (default: %(default)s)"
+    )
     command.add_argument(
         "--os", default="bookworm,bookworm,trixie", help="their releases, repeated as needed (default: %(default)s)"
     )
@@ -112,11 +116,15 @@ def _status(_arguments: argparse.Namespace) -> None:
 
 def _exec(arguments: argparse.Namespace) -> int:
     lab = require(arguments.name)
+    if arguments.host in lab.machines:
+        return execute_in(lab, arguments.host, arguments.command)
     return subprocess.run(inside(lab, arguments.host, arguments.command), check=False).returncode
 
 
 def _shell(arguments: argparse.Namespace) -> int:
     lab = require(arguments.name)
+    if arguments.host in lab.machines:
+        return execute_in(lab, arguments.host, [])
     return subprocess.run(inside(lab, arguments.host, ["bash", "-l"]), check=False).returncode
 
 
@@ -129,7 +137,10 @@ def _ns(arguments: argparse.Namespace) -> int:
 
 def _console(arguments: argparse.Namespace) -> None:
     lab = require(arguments.name)
-    path = lab.paths.host(lab.host(arguments.host).name).console
+    machine = arguments.host in lab.machines
+    path = (
+        lab.paths.machine(arguments.host).console if machine else lab.paths.host(lab.host(arguments.host).name).console
+    )
     print(path.read_text(errors="replace"), end="")
     print(f"({path})", file=sys.stderr)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from kvmlab import firewall, hosts, lifecycle, network, processes, volumes
+from kvmlab import firewall, hosts, lifecycle, machine_power, machines, network, processes, volumes
 from kvmlab.errors import LabError
 from kvmlab.inside import inside
 from kvmlab.run import Process, run, say
@@ -31,7 +31,7 @@ def cut(lab: LabRecord, one: str, other: str, ports: str, one_way: bool) -> None
     """Let nothing through between two hosts, or between a host and the controller."""
     for name in (one, other):
         if name != firewall.CONTROLLER:
-            lab.host(name)
+            lab.on_switch(name)
     if one == other:
         raise LabError(f"cut {one} {other}: two different ends are needed")
     fault = Fault("cut", one, f"{ports} {'one' if one_way else 'both'} {other}")
@@ -44,7 +44,7 @@ def cut(lab: LabRecord, one: str, other: str, ports: str, one_way: bool) -> None
 
 def drop(lab: LabRecord, host: str, percent: float, one_way: bool) -> None:
     """Lose packets of a host at random."""
-    lab.host(host)
+    lab.on_switch(host)
     if not 0 < percent <= 100:
         raise LabError(f"drop {percent}: a percentage above 0 and at most 100")
     _drop(lab, "drop", host)
@@ -151,8 +151,13 @@ def unfill(lab: LabRecord, host: str, path: str) -> None:
 
 def power_off(lab: LabRecord, host: str) -> None:
     """Pull the plug of a host: no process of it gets to say a word."""
-    lab.running(host)
-    hosts.power_off(lab, host, hard=True)
+    if host in lab.machines:
+        if not lab.machine(host).running:
+            raise LabError(f"machine {host} is powered off", f"tests/lab/lab machine start {host}{lab.flag}")
+        machine_power.cut_power(lab, host)
+    else:
+        lab.running(host)
+        hosts.power_off(lab, host, hard=True)
     # The connections Ansible keeps open lead to a host that no longer answers; they would hang until a time-out.
     lifecycle.close_connections(lab.paths)
     lab.faults = [fault for fault in lab.faults if fault.host != host or fault.kind not in ("freeze", "daemon")]
@@ -161,6 +166,10 @@ def power_off(lab: LabRecord, host: str) -> None:
 
 def power_on(lab: LabRecord, host: str) -> None:
     """Boot a host that was powered off."""
+    if host in lab.machines:
+        _drop(lab, "power", host)
+        machines.boot(lab, [host])
+        return
     if lab.hosts[lab.host(host).name].running:
         say(f"{host} is running already; nothing to do")
         return

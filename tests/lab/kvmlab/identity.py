@@ -53,12 +53,18 @@ def create_key(paths: LabPaths) -> None:
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"kvmlab {paths.name}", "-f", paths.key])
 
 
-def write_identity(root: Path, host: Host, paths: LabPaths) -> None:
-    """Turn the mounted root filesystem into `host`; what a former life of it has already is kept."""
-    files = {
+def write_identity(root: Path, host: Host, paths: LabPaths, network: dict[str, str] | None = None) -> None:
+    """Turn the mounted root filesystem into `host`; what a former life of it has already is kept.
+
+    `network`: the files that configure its network, if it is not to be a host's bridge.
+    """
+    bridge = {
         "etc/systemd/network/10-br0.netdev": NETDEV.format(mac=host.mac),
         "etc/systemd/network/10-host0.network": PORT,
         "etc/systemd/network/20-br0.network": BRIDGE.format(address=host.address, prefix=PREFIX),
+    }
+    files = {
+        **(bridge if network is None else network),
         "etc/ssh/sshd_config.d/00-lab.conf": SSHD,
         "etc/ssh/lab_authorized_keys": paths.key.with_suffix(".pub").read_text(),
     }

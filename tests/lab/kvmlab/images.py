@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,19 +64,24 @@ def _build_release(release: str) -> tuple[Path, Path]:
 
 def _make_root(release: str, packages: list[str], target: Path) -> None:
     log = build_log(f"root-{release}")
+    bootstrap(release, packages, target, log)
+    impersonal(target, log, MASKED)
+
+
+def bootstrap(release: str, packages: list[str], target: Path, log: Path, options: tuple[str, ...] = ()) -> None:
+    """Install a Debian from the archives of this machine."""
     words = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", f"--include={','.join(packages)}"]
     words += [f"--aptopt={option}" for option in machine_apt_options()]
     words += ["--dpkgopt=force-unsafe-io", *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in UNREAD)]
     sources = target.with_suffix(".list")
     sources.write_text("\n".join(machine_sources(release)) + "\n")
     try:
-        run([*words, release, target, sources], log=log)
+        run([*words, *options, release, target, sources], log=log)
     finally:
         sources.unlink()
-    _finish_root(target, log)
 
 
-def _finish_root(root: Path, log: Path) -> None:
+def impersonal(root: Path, log: Path, masked: Sequence[str]) -> None:
     """Make the root filesystem nobody's in particular: no name, no keys, no address of this machine."""
     for name in ("etc/machine-id", "etc/hostname", "etc/resolv.conf", "var/lib/dbus/machine-id"):
         (root / name).unlink(missing_ok=True)
@@ -85,7 +91,7 @@ def _finish_root(root: Path, log: Path) -> None:
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
     (root / "etc/apt/sources.list").write_text(APT_LINE)
     (root / "etc/apt/apt.conf.d/90lab").write_text('Acquire::Languages "none";\nAPT::Sandbox::User "root";\n')
-    for unit in MASKED:
+    for unit in masked:
         (root / "etc/systemd/system" / unit).unlink(missing_ok=True)
         (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
     run(["chroot", root, "systemctl", "enable", "systemd-networkd.service", "ssh.service"], log=log)

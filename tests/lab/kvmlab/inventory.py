@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from kvmlab.machine_shape import Machine
 from kvmlab.nas import EXPORT
 from kvmlab.network import lab_netns
 from kvmlab.paths import LabPaths
 from kvmlab.shape import Shape
+from kvmlab.state import LabRecord
 
 HEADER = "# Written by tests/lab/lab up; gone after tests/lab/lab down.\n"
 
@@ -25,7 +27,17 @@ def ssh_options(paths: LabPaths) -> str:
     return " ".join(options)
 
 
-def render(shape: Shape, paths: LabPaths) -> str:
+def write(lab: LabRecord) -> None:
+    """Write the inventory of a lab as it is now, where the checkout that started it has it."""
+    machines = [record.machine for record in lab.machines.values() if record.listed]
+    path = lab.paths.inventory(lab.owner)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(render(lab.shape, lab.paths, machines))
+    unfinished.rename(path)
+
+
+def render(shape: Shape, paths: LabPaths, machines: Sequence[Machine] = ()) -> str:
     """The inventory of a lab, as YAML."""
     ssh = {
         "ansible_user": "root",
@@ -49,6 +61,11 @@ def render(shape: Shape, paths: LabPaths) -> str:
     if shape.nas:
         lines += ["    storage:", "      hosts:", f"        {shape.nas.name}:"]
         lines += _mapping({"ansible_host": shape.nas.address, "kvmlab_export": EXPORT}, 10)
+    if machines:
+        lines += ["    machines:", "      vars:", *_mapping({"kvmlab_guest_dir": "/srv/lab/guest"}, 8), "      hosts:"]
+    for machine in machines:
+        lines += [f"        {machine.name}:"]
+        lines += _mapping({"ansible_host": machine.address, "kvmlab_release": machine.release}, 10)
     return "\n".join(lines) + "\n"
 
 

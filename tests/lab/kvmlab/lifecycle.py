@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 
-from kvmlab import cgroups, hosts, identity, inventory, nas, network
+from kvmlab import cgroups, hosts, identity, inventory, machine_power, nas, network
 from kvmlab.errors import LabError
 from kvmlab.paths import REPOSITORY, LabPaths
 from kvmlab.run import run, say
@@ -32,9 +32,7 @@ def start(lab: LabRecord) -> None:
     pins = [identity.known_hosts_line(lab.paths.host(host.name).root, host) for host in lab.shape.all_hosts]
     lab.paths.known_hosts.write_text("".join(pins))
     _each(lab.shape.all_hosts, lambda host: hosts.power_on(lab, host), lab)
-    path = lab.paths.inventory()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(inventory.render(lab.shape, lab.paths))
+    inventory.write(lab)
 
 
 def _each(wanted: tuple[Host, ...], act: Callable[[Host], None], lab: LabRecord) -> None:
@@ -63,6 +61,9 @@ def start_or_clear(lab: LabRecord) -> None:
 def halt(lab: LabRecord) -> None:
     """Shut the hosts of a lab down and unmount them; what they wrote stays."""
     close_connections(lab.paths)
+    # Nothing of a machine outlives its lab: there is nothing to shut down for.
+    for name in lab.machines:
+        machine_power.cut_power(lab, name)
     killed: list[str] = []
     # Storage last: a guest whose disk has gone holds up the shutdown of its host.
     for wave in (lab.shape.hosts, lab.shape.all_hosts[len(lab.shape.hosts) :]):
@@ -70,7 +71,7 @@ def halt(lab: LabRecord) -> None:
     for host in killed:
         say(f"{host} did not power off within {hosts.HALT_S} s and was killed")
     network.remove_switch(lab.name)
-    _detach(lab.paths)
+    detach(lab.paths.state)
 
 
 def load_broken(name: str) -> LabRecord | None:
@@ -92,7 +93,7 @@ def clear(name: str, lab: LabRecord | None, *, keep_consoles: bool = False) -> N
     for host in cgroups.hosts_of(name):
         cgroups.remove(name, host)
     network.remove_switch(name)
-    _detach(paths)
+    detach(paths.state)
     if keep_consoles:
         _keep_consoles(paths)
     for directory in (paths.state, paths.control):
@@ -101,22 +102,22 @@ def clear(name: str, lab: LabRecord | None, *, keep_consoles: bool = False) -> N
     _remove_inventory(paths.inventory(lab.owner if lab else REPOSITORY))
 
 
-def _detach(paths: LabPaths) -> None:
-    """Unmount everything below the lab's state, innermost first, and release its loop devices."""
+def detach(directory: Path) -> None:
+    """Unmount everything below a directory of the lab, innermost first, and release its loop devices."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in reversed([path for path in mounts if Path(path).is_relative_to(paths.state)]):
+    for mount in reversed([path for path in mounts if Path(path).is_relative_to(directory)]):
         if run(["umount", mount], check=False).returncode:
             # Somebody looks at it from the outside; it goes when they leave.
             run(["umount", "--lazy", mount])
     for line in run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]).stdout.splitlines():
         device, _, image = line.partition(" ")
-        if image.strip().startswith(f"{paths.state}/"):
+        if image.strip().startswith(f"{directory}/"):
             run(["losetup", "--detach", device])
 
 
 def _keep_consoles(paths: LabPaths) -> None:
     kept = LOGS / paths.name
-    for console in paths.state.glob("hosts/*/console.log"):
+    for console in [*paths.state.glob("hosts/*/console.log"), *paths.state.glob("machines/*/console.log")]:
         kept.mkdir(parents=True, exist_ok=True)
         shutil.copy(console, kept / f"{console.parent.name}.log")
         say(f"its console: {kept / console.parent.name}.log")

@@ -52,6 +52,19 @@ def disconnect(name: str, host: str) -> None:
     run(["ip", "-n", lab_netns(name), "link", "del", host], check=False)
 
 
+def plug_in(name: str, port: str) -> None:
+    """A port of the switch for a machine's card."""
+    ip = ["ip", "-n", lab_netns(name)]
+    unplug(name, port)
+    run([*ip, "tuntap", "add", "dev", port, "mode", "tap"])
+    run([*ip, "link", "set", port, "master", SWITCH, "up"])
+
+
+def unplug(name: str, port: str) -> None:
+    """Remove the port, if it is there."""
+    run(["ip", "-n", lab_netns(name), "link", "del", port], check=False)
+
+
 def set_rate(name: str, host: str, rate: str) -> None:
     """Limit both directions of a host's link: at the switch's port towards it, at host0 away from it.
 

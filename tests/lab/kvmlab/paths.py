@@ -48,6 +48,43 @@ class HostPaths:
 
 
 @dataclass(frozen=True)
+class MachinePaths:
+    """Files of one machine of one lab."""
+
+    base: Path
+
+    @property
+    def disk(self) -> Path:
+        """What the machine has written, over the image it began with."""
+        return self.base / "disk.qcow2"
+
+    @property
+    def variables(self) -> Path:
+        """What its UEFI remembers."""
+        return self.base / "vars.fd"
+
+    @property
+    def console(self) -> Path:
+        """What it printed on its serial line since it was created."""
+        return self.base / "console.log"
+
+    @property
+    def serial(self) -> Path:
+        """Its serial line."""
+        return self.base / "serial.sock"
+
+    @property
+    def monitor(self) -> Path:
+        """Its QEMU's control socket."""
+        return self.base / "qmp.sock"
+
+    @property
+    def output(self) -> Path:
+        """What QEMU said itself."""
+        return self.base / "qemu.log"
+
+
+@dataclass(frozen=True)
 class LabPaths:
     """Files of one lab."""
 
@@ -91,3 +128,7 @@ class LabPaths:
     def host(self, host: str) -> HostPaths:
         """Directories of the host of that name."""
         return HostPaths(self.state / "hosts" / host)
+
+    def machine(self, machine: str) -> MachinePaths:
+        """Files of the machine of that name."""
+        return MachinePaths(self.state / "machines" / machine)

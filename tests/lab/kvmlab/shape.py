@@ -50,9 +50,11 @@ class Shape:
 
 def plan_shape(count: int, releases: str, shared_storage: str = "", link: str = "") -> Shape:
     """`count` hosts kvm1, kvm2 …; the releases are repeated when fewer than hosts are named."""
-    if not 1 <= count <= MAX_HOSTS:
-        raise LabError(f"--hosts {count}: between 1 and {MAX_HOSTS} hosts")
+    if not 0 <= count <= MAX_HOSTS:
+        raise LabError(f"--hosts {count}: between 0 and {MAX_HOSTS} hosts")
     names = [name.strip() for name in releases.split(",") if name.strip()]
+    if not count:
+        return Shape((), _nas(shared_storage), check_rate(link) if link else "")
     unknown = [name for name in names if name not in RELEASES]
     if unknown or not names:
         raise LabError(
@@ -61,8 +63,11 @@ def plan_shape(count: int, releases: str, shared_storage: str = "", link: str = 
     if len(names) > count:
         raise LabError(f"--os names {len(names)} releases for {count} hosts", "give --hosts as many, or fewer releases")
     hosts = tuple(Host(f"kvm{i + 1}", names[i % len(names)], f"{NETWORK}.{11 + i}") for i in range(count))
-    nas = Host(NAS, NAS_RELEASE, f"{NETWORK}.10") if shared_storage == "nfs" else None
-    return Shape(hosts, nas, check_rate(link) if link else "")
+    return Shape(hosts, _nas(shared_storage), check_rate(link) if link else "")
+
+
+def _nas(shared_storage: str) -> Host | None:
+    return Host(NAS, NAS_RELEASE, f"{NETWORK}.10") if shared_storage == "nfs" else None
 
 
 def check_name(name: str) -> str:

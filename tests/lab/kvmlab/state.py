@@ -9,6 +9,7 @@ from typing import Any
 
 from kvmlab.errors import LabError
 from kvmlab.images import Images
+from kvmlab.machine_shape import Image, Machine
 from kvmlab.paths import REPOSITORY, LabPaths
 from kvmlab.run import Process
 from kvmlab.shape import Host, Shape
@@ -49,6 +50,24 @@ class HostRecord:
 
 
 @dataclass
+class MachineRecord:
+    """A machine that was created: its QEMU, the directory of its first disk, and what it may read by mount tag."""
+
+    machine: Machine
+    base: str
+    shares: dict[str, str]
+    known_hosts: str = ""
+    qemu: Process | None = None
+    # Not in the inventory while it is stopped; one that lost its power stays there, as a host does.
+    listed: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether the machine is powered on."""
+        return bool(self.qemu and self.qemu.alive())
+
+
+@dataclass
 class LabRecord:
     """Shape, origin and processes of a lab."""
 
@@ -60,6 +79,7 @@ class LabRecord:
     binds: dict[str, dict[str, str]] = field(default_factory=dict)
     hosts: dict[str, HostRecord] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    machines: dict[str, MachineRecord] = field(default_factory=dict)
 
     @property
     def paths(self) -> LabPaths:
@@ -88,6 +108,18 @@ class LabRecord:
         if not record or not record.init or not record.running:
             raise LabError(f"host {name} is powered off", f"tests/lab/lab fault power-on {name}{self.flag}")
         return record.init
+
+    def machine(self, name: str) -> MachineRecord:
+        """The machine of that name; LabError that lists those there are."""
+        if name not in self.machines:
+            raise LabError(
+                f"lab {self.name!r} has no machine {name!r}", f"its machines: {' '.join(self.machines) or 'none'}"
+            )
+        return self.machines[name]
+
+    def on_switch(self, name: str) -> Host:
+        """The host or machine of that name."""
+        return self.machines[name].machine.host if name in self.machines else self.host(name)
 
     @property
     def flag(self) -> str:
@@ -140,7 +172,17 @@ def _record(raw: dict[str, Any]) -> LabRecord:
     hosts = {name: _host_record(value) for name, value in raw.pop("hosts").items()}
     plan = Shape(tuple(Host(**host) for host in shape["hosts"]), nas, shape["link"])
     faults = [Fault(**fault) for fault in raw.pop("faults")]
-    return LabRecord(shape=plan, hosts=hosts, faults=faults, **raw)
+    machines = {name: _machine_record(value) for name, value in raw.pop("machines", {}).items()}
+    return LabRecord(shape=plan, hosts=hosts, faults=faults, machines=machines, **raw)
+
+
+def _machine_record(raw: dict[str, Any]) -> MachineRecord:
+    machine, qemu = raw.pop("machine"), raw.pop("qemu")
+    image = machine.pop("image")
+    image["packages"] = tuple(image["packages"])
+    return MachineRecord(
+        machine=Machine(image=Image(**image), **machine), qemu=Process(**qemu) if qemu else None, **raw
+    )
 
 
 def _host_record(raw: dict[str, Any]) -> HostRecord:

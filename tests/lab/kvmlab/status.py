@@ -7,7 +7,7 @@ from kvmlab.lifecycle import load_broken
 from kvmlab.paths import STATE
 from kvmlab.run import run
 from kvmlab.shape import Host
-from kvmlab.state import LabRecord, all_names
+from kvmlab.state import LabRecord, MachineRecord, all_names
 
 COLUMNS = ("HOST", "RELEASE", "KIND", "ADDRESS", "STATE", "DOMAINS")
 
@@ -24,6 +24,7 @@ def report() -> str:
             parts.append(f"lab {name}: half of one; tests/lab/lab down --name {name} removes it")
             continue
         rows = [COLUMNS, *(_row(lab, host) for host in lab.shape.all_hosts)]
+        rows += [_machine_row(record) for record in lab.machines.values()]
         title = f"lab {name}  link {lab.shape.link or 'unlimited'}  from {lab.owner}"
         parts.append("\n".join([title, *table(rows), *(f"fault: {fault.text}" for fault in lab.faults)]))
     return "\n\n".join(parts)
@@ -40,6 +41,12 @@ def _row(lab: LabRecord, host: Host) -> tuple[str, ...]:
     kind = "storage" if host == lab.shape.nas else "bare" if lab.bare else "ready"
     domains = _domains(lab, host) if running else "-"
     return (host.name, host.release, kind, host.address, "running" if running else "off", domains)
+
+
+def _machine_row(record: MachineRecord) -> tuple[str, ...]:
+    machine = record.machine
+    state = "running" if record.running else "off"
+    return (machine.name, machine.release, "machine", machine.address, state, "-")
 
 
 def _domains(lab: LabRecord, host: Host) -> str:

@@ -21,7 +21,9 @@ def up(name: str, shape: Shape, *, bare: bool) -> None:
     """Start a lab; nothing to do when it is up already, LabError when one of another shape is."""
     preflight.check()
     lab = load(name)
-    if lab and (any(record.running for record in lab.hosts.values()) or any(f.kind == "power" for f in lab.faults)):
+    # Without hosts there is nothing to make ready.
+    bare = bare or not shape.hosts
+    if lab and _is_up(lab):
         _already_up(lab, shape, bare)
         return
     if lab or LabPaths(name).state.exists():
@@ -42,9 +44,16 @@ def up(name: str, shape: Shape, *, bare: bool) -> None:
         _await_libvirt(lab)
     _prune()
     kind = "bare" if bare else "ready"
-    say(
-        f"lab {name} is up, {kind}: {' '.join(host.name for host in shape.all_hosts)}; inventory {lab.paths.inventory()}"
-    )
+    names = " ".join(host.name for host in shape.all_hosts) or "no hosts, only the switch"
+    say(f"lab {name} is up, {kind}: {names}; inventory {lab.paths.inventory()}")
+
+
+def _is_up(lab: LabRecord) -> bool:
+    """Whether anything of it runs, or would but for a fault; without hosts the switch is what there is."""
+    if not lab.hosts:
+        return (network.NETNS_DIR / network.lab_netns(lab.name)).exists()
+    records = [*lab.hosts.values(), *lab.machines.values()]
+    return any(record.running for record in records) or any(fault.kind == "power" for fault in lab.faults)
 
 
 def _await_libvirt(lab: LabRecord) -> None:
@@ -78,6 +87,7 @@ def _prune() -> None:
     used = {Path(lower) for lab in labs for lowers in lab.lowers.values() for lower in lowers}
     used |= {path.parent for path in used}
     used |= {Path(source) for lab in labs for binds in lab.binds.values() for source in binds.values()}
+    used |= {Path(source) for lab in labs for record in lab.machines.values() for source in record.shares.values()}
     for kind in ("guest", "ready", "nas", *(f"{what}-{release}" for what in ("root", "repo") for release in RELEASES)):
         # A run of all tests has hosts of several shapes; each wants to find its own again.
         prune(kind, used, newest=4 if kind == "ready" else 2)
@@ -97,7 +107,7 @@ def _already_up(lab: LabRecord, shape: Shape, bare: bool) -> None:
     if off:
         commands = "; ".join(f"tests/lab/lab fault power-on {name}{lab.flag}" for name in off)
         raise LabError(f"lab {lab.name!r} is up, but powered off: {' '.join(off)}", commands)
-    say(f"lab {lab.name} is up already ({kind}: {there}); nothing to do")
+    say(f"lab {lab.name} is up already ({kind}: {there or 'no hosts'}); nothing to do")
 
 
 def down(name: str) -> None:

@@ -40,8 +40,8 @@ def test_shared_storage_adds_a_host_that_is_no_hypervisor():
 @pytest.mark.parametrize(
     ("count", "releases", "says"),
     [
-        (0, "bookworm", "between 1 and 20"),
-        (21, "bookworm", "between 1 and 20"),
+        (-1, "bookworm", "between 0 and 20"),
+        (21, "bookworm", "between 0 and 20"),
         (2, "jessie", "unknown release jessie"),
         (2, "", "unknown release"),
         (1, "bookworm,trixie", "2 releases for 1 hosts"),
@@ -69,3 +69,8 @@ def test_names_that_do_not_fit_namespaces_and_directories_are_refused(name):
 def test_rates_that_tc_would_not_take_are_refused(rate):
     with pytest.raises(LabError, match="for example 200mbit"):
         check_rate(rate)
+
+
+def test_a_lab_may_have_no_hosts_but_a_switch_and_storage():
+    assert plan_shape(0, "").all_hosts == ()
+    assert [host.name for host in plan_shape(0, "", "nfs").all_hosts] == ["nas"]
