@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from kvmlab.machine_shape import Machine
 from kvmlab.nas import EXPORT
 from kvmlab.network import lab_netns
-from kvmlab.paths import LabPaths
+from kvmlab.paths import CACHE, LabPaths
 from kvmlab.shape import Shape
 from kvmlab.state import LabRecord
 
@@ -49,6 +49,8 @@ def render(shape: Shape, paths: LabPaths, machines: Sequence[Machine] = ()) -> s
     hypervisors = {
         # A lab host's control groups belong to the outer machine, and its kernel has no security module.
         "hypervisor_qemu_conf": {"cgroup_controllers": [], "security_driver": "none"},
+        # Ready hosts are kept from lab to lab, and so must be the CA of their certificates.
+        "hypervisor_tls_ca_dir": str(CACHE / "tls-ca"),
         "kvmlab_guest_dir": "/srv/lab/guest",
     }
     lines = [HEADER + "all:", "  vars:", *_mapping(ssh, 4), "  children:", "    hypervisors:", "      vars:"]
