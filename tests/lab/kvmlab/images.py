@@ -18,6 +18,7 @@ from kvmlab.sources import machine_sources
 FORMAT = "1"
 APT_LINE = "deb [trusted=yes] file:/srv/lab/apt ./\n"
 UNREAD = ("man", "doc", "info", "locale", "bash-completion", "lintian", "bug")
+DPKG_OPTIONS = ("force-unsafe-io", *(f"path-exclude=/usr/share/{name}/*" for name in UNREAD))
 # Nobody looks at these in a lab host, and each costs time while it boots.
 MASKED = (
     "apt-daily.timer",
@@ -72,7 +73,7 @@ def bootstrap(release: str, packages: list[str], target: Path, log: Path, option
     """Install a Debian from the archives of this machine."""
     words = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", f"--include={','.join(packages)}"]
     words += [f"--aptopt={option}" for option in machine_apt_options()]
-    words += ["--dpkgopt=force-unsafe-io", *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in UNREAD)]
+    words += [f"--dpkgopt={option}" for option in DPKG_OPTIONS]
     sources = target.with_suffix(".list")
     sources.write_text("\n".join(machine_sources(release)) + "\n")
     try:

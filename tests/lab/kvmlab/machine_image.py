@@ -7,16 +7,20 @@ import shutil
 from pathlib import Path
 
 from kvmlab import images
+from kvmlab.apt import machine_apt_options
 from kvmlab.cache import build_log, build_once, key_of
 from kvmlab.errors import LabError
 from kvmlab.machine_qemu import firmware_options, processor_options
 from kvmlab.machine_shape import Image
 from kvmlab.paths import LAB_DIR
 from kvmlab.run import run
+from kvmlab.sources import machine_sources
 
 # Part of the key: raise it when the code below changes what it makes.
 FORMAT = "1"
 SCRIPTS = LAB_DIR / "machine"
+INSTALL = SCRIPTS / "install"
+NAMESPACE = ("unshare", "--mount", "--propagation=private")
 DISK = "disk.raw"
 ROOT = "disk.raw.root"
 FINISHED = "KVMLAB-FINISHED"
@@ -34,36 +38,53 @@ MASKED = tuple(unit for unit in images.MASKED if unit.endswith(".timer"))
 def build(image: Image) -> Path:
     """Directory with the disk of that image, and where on it the root filesystem is."""
     tree = _tree(image)
-    sources = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(SCRIPTS.iterdir())]
+    sources = [hashlib.sha256((SCRIPTS / name).read_bytes()).hexdigest() for name in ("lay-out", "finish")]
     key = key_of([FORMAT, tree.name, image.table, str(image.disk_gib), *sources])
     return build_once(f"disk-{image.release}", key, lambda target: _make_disk(image, tree, target))
 
 
 def _tree(image: Image) -> Path:
     """What is installed on the disk, as files."""
-    packages = image.all_packages
-    key = key_of([FORMAT, images.FORMAT, image.release, image.network, GRUB, *packages])
-    return build_once(f"tree-{image.release}", key, lambda target: _make_tree(image, packages, target))
+    kind = f"tree-{image.release}"
+    common_key = key_of([FORMAT, images.FORMAT, image.release, GRUB, *image.common])
+    # Not twice from scratch: most of it is the same in every machine.
+    common = build_once(kind, common_key, lambda target: _make_common(image, target))
+    if not image.special and image.network == "networkd":
+        return common
+    key = key_of([FORMAT, common.name, image.network, INSTALL.read_text(), *image.special])
+    return build_once(kind, key, lambda target: _make_special(image, common, target))
 
 
-def _make_tree(image: Image, packages: list[str], target: Path) -> None:
+def _make_common(image: Image, target: Path) -> None:
     log = build_log(f"tree-{image.release}")
     # Nothing to resume from: who builds the initramfs has another machine's swap.
     resume = 'mkdir -p "$1/etc/initramfs-tools/conf.d" && echo RESUME=none >"$1/etc/initramfs-tools/conf.d/resume"'
-    images.bootstrap(image.release, packages, target, log, (f"--essential-hook={resume}",))
+    images.bootstrap(image.release, image.common, target, log, (f"--essential-hook={resume}",))
     images.impersonal(target, log, MASKED)
-    if image.network != "networkd":
-        run(["chroot", target, "systemctl", "disable", "systemd-networkd.service"], log=log)
     defaults = target / "etc/default/grub.d/lab.cfg"
     defaults.parent.mkdir(exist_ok=True)
     defaults.write_text(GRUB)
+
+
+def _make_special(image: Image, common: Path, target: Path) -> None:
+    log = build_log(f"tree-{image.release}")
+    run(["cp", "--archive", f"{common}/.", target], log=log)
+    sources = target.with_suffix(".list")
+    sources.write_text("\n".join(machine_sources(image.release)) + "\n")
+    options = [*machine_apt_options(), *(f'DPkg::Options:: "--{option}"' for option in images.DPKG_OPTIONS)]
+    try:
+        run([*NAMESPACE, INSTALL, target, sources, *options, "--", *image.special], log=log)
+    finally:
+        sources.unlink()
+    if image.network != "networkd":
+        run(["chroot", target, "systemctl", "disable", "systemd-networkd.service"], log=log)
 
 
 def _make_disk(image: Image, tree: Path, target: Path) -> None:
     log = build_log(f"disk-{image.release}")
     disk = target / DISK
     words = [SCRIPTS / "lay-out", tree, disk, str(image.disk_gib), image.table, image.firmware]
-    run(["unshare", "--mount", "--propagation=private", *words], log=log)
+    run([*NAMESPACE, *words], log=log)
     kernel, initramfs = (sorted((tree / "boot").glob(f"{name}-*"))[-1] for name in ("vmlinuz", "initrd.img"))
     options = ["root=/dev/mapper/vg0-root", "rw", "init=/kvmlab-finish", "console=ttyS0", "panic=-1", "quiet"]
     words = ["qemu-system-x86_64", *processor_options(2, 1024), *firmware_options(image.firmware, target / "vars.fd")]

@@ -34,11 +34,15 @@ class Image:
     disk_gib: int = 8
 
     @property
-    def all_packages(self) -> list[str]:
-        """Everything to install, in order."""
-        names = [*read_list(LAB_DIR / "bare-packages.txt", self.release)]
-        names += read_list(LAB_DIR / "machine-packages.txt", self.release)
-        names += ["grub-pc"] if self.firmware == "bios" else ["grub-efi-amd64", "dosfstools"]
+    def common(self) -> list[str]:
+        """What every machine of the release has."""
+        lists = ("bare-packages.txt", "machine-packages.txt")
+        return [name for path in lists for name in read_list(LAB_DIR / path, self.release)]
+
+    @property
+    def special(self) -> list[str]:
+        """What this one has on top of it."""
+        names = ["grub-efi-amd64", "dosfstools"] if self.firmware == "uefi" else []
         names += ["ifupdown"] if self.network == "ifupdown" else []
         return list(dict.fromkeys([*names, *self.packages]))
 
