@@ -26,7 +26,8 @@ options:
   host:
     description:
       - The destination, by a name or address that resolves on the source host.
-      - Gives O(dest_uri) its default, C(qemu+ssh://root@HOST/system). One of the two is required.
+      - Gives O(dest_uri) its default, C(qemu+ssh://root@HOST/system), or C(qemu+tls://HOST/system) with O(tls=true).
+        One of the two is required.
     type: str
   dest_uri:
     description:
@@ -74,6 +75,19 @@ options:
         mistake and stands in the way of a return. With V(true) they stay.
     type: bool
     default: false
+  tls:
+    description:
+      - Whether memory and disks of a live move are encrypted, and both QEMUs prove who they are. It needs certificates on
+        both hosts; the role P(kvmops.fleet.hypervisor#role) makes them.
+      - Memory goes over two connections then, because QEMU is likely to crash after 64 GB over a single encrypted one.
+      - The files of an offline move go over ssh in any case.
+    type: bool
+    default: false
+    version_added: 0.1.0
+  tls_destination:
+    description: The name in the destination's certificate. Not set means the host of O(dest_uri).
+    type: str
+    version_added: 0.1.0
 extends_documentation_fragment:
   - kvmops.fleet.kvm
 notes:
@@ -99,6 +113,13 @@ EXAMPLES = r"""
     bandwidth_mib_s: 100
     timeout_s: 900
   register: moved
+
+- name: Move it encrypted, over the network that is meant for it
+  kvmops.fleet.kvm_migrate:
+    name: web1
+    host: kvm2
+    tls: true
+    migrate_uri: tcp://10.1.0.12
 
 - name: Show what it cost
   ansible.builtin.debug:
@@ -168,6 +189,11 @@ hashes:
   description: SHA-256 of every image that an offline move copied, read from both sides.
   returned: after an offline move
   type: dict
+transport:
+  description:
+    - How it went. V(tls) is encrypted, V(tcp) is not; the files of an offline move go over V(ssh).
+  returned: changed and not check mode
+  type: str
 flags:
   description: The libvirt flags used.
   returned: after a live move

@@ -25,7 +25,8 @@ POLL_S = 0.25
 @dataclass(frozen=True)
 class Order:
     """What libvirt is asked to do. copy: disk targets to mirror; empty means none (and then no storage flag is set:
-    with the flag and an empty list libvirt copies every writable disk). Rates in MiB/s.
+    with the flag and an empty list libvirt copies every writable disk). Rates in MiB/s. tls: encrypted; tls_destination:
+    the name in the destination's certificate. connections: in parallel for memory; 0 means the one that always is.
     """
 
     dest_uri: str
@@ -34,6 +35,9 @@ class Order:
     persistent: bool = True
     max_downtime_ms: Optional[int] = None
     bandwidth_mib_s: Optional[int] = None
+    tls: bool = False
+    tls_destination: Optional[str] = None
+    connections: int = 0
 
 
 @dataclass
@@ -57,6 +61,10 @@ def flags_of(order: Order) -> List[str]:
         names += ["VIR_MIGRATE_PERSIST_DEST", "VIR_MIGRATE_UNDEFINE_SOURCE"]
     if order.copy:
         names.append("VIR_MIGRATE_NON_SHARED_DISK")
+    if order.tls:
+        names.append("VIR_MIGRATE_TLS")
+    if order.connections:
+        names.append("VIR_MIGRATE_PARALLEL")
     return names
 
 
@@ -111,6 +119,10 @@ def _call(dom: Any, order: Order, watched: Watched) -> None:
         params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(order.copy)
     if order.bandwidth_mib_s:
         params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = order.bandwidth_mib_s
+    if order.tls and order.tls_destination:
+        params[libvirt.VIR_MIGRATE_PARAM_TLS_DESTINATION] = order.tls_destination
+    if order.connections:
+        params[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = order.connections
     try:
         dom.migrateToURI3(order.dest_uri, params, flag(*flags_of(order)))
     except libvirt.libvirtError as error:

@@ -32,6 +32,7 @@ class Wish:
 
     host: how messages and the default URIs call the destination. mode: auto, live, offline.
     storage: auto, shared, copy. timeout_s: of the live phase; on_timeout: abort or pause.
+    tls: memory and disks of a live move are encrypted. tls_destination: the name that the destination's certificate bears.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Wish:
     timeout_s: Optional[int] = None
     on_timeout: str = "abort"
     keep_source_disks: bool = False
+    tls: bool = False
+    tls_destination: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class End:
     same_uuid_name: the name under which this side knows the UUID of the domain to move, if any.
     networks: names of active ones. bridges: names; None when this libvirt cannot tell. cpu_fits: whether this host can run the guest's CPU;
     None when it was not asked. images: what is at the paths that the domain names.
-    disk_users: path -> names of other domains here that use it.
+    disk_users: path -> names of other domains here that use it. certificates: file of QEMU's TLS for migration -> whether
+    it is there; None when it was not asked, or when the hosts keep them elsewhere.
     """
 
     side: str
@@ -71,6 +75,7 @@ class End:
     cpu_fits: Optional[bool] = None
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     disk_users: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    certificates: Optional[Mapping[str, bool]] = None
 
     @property
     def effective(self) -> Optional[Domain]:

@@ -28,6 +28,7 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
     if not host and not dest_uri:
         problems.append("host and dest_uri are both missing; name the destination with one of them")
     problems += _host_problems(host) + _uri_problems(dest_uri)
+    problems += _host_problems(params.get("tls_destination"), "tls_destination")
     problems += [
         "%s is %s; give a number above 0" % (option, params[option])
         for option in _POSITIVE
@@ -37,7 +38,8 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         problems.append("max_downtime_ms is %s; QEMU takes at most %s" % (params["max_downtime_ms"], MAX_DOWNTIME_MS))
     if problems:
         raise RequestError(problems)
-    uri = dest_uri or "qemu+ssh://root@%s/system" % _bracketed(host or "")
+    plain = "qemu+tls://%s/system" if params.get("tls") else "qemu+ssh://root@%s/system"
+    uri = dest_uri or plain % _bracketed(host or "")
     return Wish(
         name=params["name"],
         host=host or urlsplit(uri).hostname or uri,
@@ -50,12 +52,15 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         timeout_s=params.get("timeout_s"),
         on_timeout=params["on_timeout"],
         keep_source_disks=params["keep_source_disks"],
+        tls=bool(params.get("tls")),
+        # By that name libvirt itself is reached, and its certificate was checked against it.
+        tls_destination=params.get("tls_destination") or urlsplit(uri).hostname,
     )
 
 
-def _host_problems(host: Any) -> List[str]:
+def _host_problems(host: Any, option: str = "host") -> List[str]:
     if host and not _HOST.match(host):
-        return ["host is %r; give a plain host name or address, or a whole URI in dest_uri" % host]
+        return ["%s is %r; give a plain host name or address, or a whole URI in dest_uri" % (option, host)]
     return []
 
 

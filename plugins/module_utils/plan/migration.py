@@ -25,7 +25,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
     Wish,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import errors, preflight
 
 MISSING, OFF, ACTIVE = "missing", "off", "active"
@@ -81,7 +81,7 @@ def plan_move(wish: Wish, found: Found) -> MovePlan:
         )
         return MovePlan(Plan(before=after, after=after, warnings=(warning,)), answer)
     moves, disk_concerns = disk_moves.decide(found, wish.storage)
-    concerns = disk_concerns + preflight(found, answer, moves)
+    concerns = disk_concerns + preflight(found, answer, moves) + encryption.concerns(wish, found, answer)
     if errors(concerns):
         raise PreflightError(
             "Moving %s from %s to %s" % (wish.name, found.source.side, found.dest.side), errors(concerns)
@@ -147,7 +147,11 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[S
         Step(
             "migrate",
             _live_words(domain, found, wish, copies),
-            {"copy": tuple(move.target for move in copies), "allocated": sum(move.allocated for move in copies)},
+            {
+                "copy": tuple(move.target for move in copies),
+                "allocated": sum(move.allocated for move in copies),
+                "connections": encryption.connections(wish, found),
+            },
         )
     )
     return steps + _closing_steps(wish, found, copies)
@@ -156,12 +160,13 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[S
 def _live_words(domain: Optional[Domain], found: Found, wish: Wish, copies: List[DiskMove]) -> str:
     storage = "copying %s" % ", ".join(move.target for move in copies) if copies else "no storage to copy"
     memory = domain.memory_mib if domain else 0
-    return "move %s live from %s to %s (%d MiB of memory, %s)" % (
+    return "move %s live from %s to %s (%d MiB of memory, %s%s)" % (
         wish.name,
         found.source.side,
         found.dest.side,
         memory,
         storage,
+        ", encrypted" if wish.tls else "",
     )
 
 

@@ -32,6 +32,8 @@ OPTIONS: Dict[str, Any] = {
     "timeout_s": {"type": "int"},
     "on_timeout": {"type": "str", "choices": ["abort", "pause"], "default": "abort"},
     "keep_source_disks": {"type": "bool", "default": False},
+    "tls": {"type": "bool", "default": False},
+    "tls_destination": {"type": "str"},
 }
 
 

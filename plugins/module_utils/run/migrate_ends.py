@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     capabilities,
+    certificates,
     domains,
     files,
     live_migration,
@@ -45,9 +46,20 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
     here, there = _see(ends.source, wish.name), _see(ends.dest, wish.name)
     moving = (here.running or here.config) if here else None
     paths = _paths(here) if here else []
+    ours, theirs = (
+        (certificates.CLIENT, certificates.SERVER) if wish.tls and certificates.at_the_usual_place() else ((), ())
+    )
+    images, images_there = files.look(HERE, [*paths, *ours]), files.look(ends.files_of_dest, [*paths, *theirs])
     return Found(
-        source=_end(ends.source, here, moving, files.look(HERE, paths)),
-        dest=_end(ends.dest, there, moving, files.look(ends.files_of_dest, paths), here.running_xml if here else None),
+        source=_end(ends.source, here, moving, images, certificates.found(ours, images)),
+        dest=_end(
+            ends.dest,
+            there,
+            moving,
+            images_there,
+            certificates.found(theirs, images_there),
+            here.running_xml if here else None,
+        ),
         sizes=_sizes(ends.source, here) if here else {},
     )
 
@@ -77,7 +89,12 @@ def _paths(seen: Seen) -> List[str]:
 
 
 def _end(
-    hv: Hypervisor, seen: Optional[Seen], moving: Optional[Domain], images: Mapping[str, Any], xml: Optional[str] = None
+    hv: Hypervisor,
+    seen: Optional[Seen],
+    moving: Optional[Domain],
+    images: Mapping[str, Any],
+    certified: Optional[Mapping[str, bool]],
+    xml: Optional[str] = None,
 ) -> End:
     facts, bridges = capabilities.host_facts(hv), capabilities.list_bridges(hv)
     return End(
@@ -93,6 +110,7 @@ def _end(
         cpu_fits=live_migration.cpu_fits(hv, moving, _cpu_xml(xml)) if moving else None,
         images=images,
         disk_users=_disk_users(hv, moving.uuid) if moving else {},
+        certificates=certified,
     )
 
 

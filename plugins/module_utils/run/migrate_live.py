@@ -60,6 +60,9 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]
         persistent=persistent,
         max_downtime_ms=wish.max_downtime_ms,
         bandwidth_mib_s=wish.bandwidth_mib_s,
+        tls=wish.tls,
+        tls_destination=wish.tls_destination,
+        connections=step.args["connections"],
     )
     dom = live_migration.there(ends.source, wish.name)
     subject = "%s to %s" % (wish.name, wish.host)
@@ -74,6 +77,7 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]
         "metrics": _metrics(live_migration.completed(ends.dest, wish.name), watched, step).as_dict(),
         "samples": [sample.as_dict() for sample in thin(watched.samples)],
         "flags": live_migration.flags_of(order),
+        "transport": "tls" if wish.tls else "tcp",
         "ended_by": watched.stopped,
     }
 

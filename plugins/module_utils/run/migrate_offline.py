@@ -75,7 +75,7 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
         raise
     elapsed_ms = int((time.monotonic() - began) * 1000)
     metrics = Metrics(mode="offline", total_ms=elapsed_ms, wall_ms=elapsed_ms, disk_bytes=sent, disk_data_bytes=sent)
-    return {"metrics": metrics.as_dict(), "samples": [], "hashes": hashes}
+    return {"metrics": metrics.as_dict(), "samples": [], "hashes": hashes, "transport": "ssh"}
 
 
 def _copy(wish: Wish, ends: Ends, volume: Mapping[str, Any], found: Found, hashes: Dict[str, str]) -> int:

@@ -59,6 +59,7 @@ def _end(side: str, words: Mapping[str, Any], domain: Mapping[str, Any], images:
         cpu_fits=words.get("cpu_fits"),
         images=images,
         disk_users={path: tuple(users) for path, users in words.get("disk_users", {}).items()},
+        certificates=words.get("certificates"),
     )
 
 
@@ -101,7 +102,7 @@ def _facts(side: str, words: Mapping[str, Any]) -> HostFacts:
         cpu_xml="<cpu/>",
         emulators=(Emulator("x86_64", "/usr/bin/qemu-system-x86_64", types, machines),),
         libvirt_version=words.get("libvirt_version", 9000000),
-        qemu_version=7002000,
+        qemu_version=words.get("qemu_version", 7002000),
     )
 
 

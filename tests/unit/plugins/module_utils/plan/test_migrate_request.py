@@ -42,6 +42,7 @@ def params(**said: Any) -> Dict[str, Any]:
         ({"max_downtime_ms": 3000000}, "at most 2000000"),
         ({"bandwidth_mib_s": -1}, "bandwidth_mib_s is -1"),
         ({"timeout_s": 0}, "timeout_s is 0"),
+        ({"tls_destination": "kvm2 x"}, "tls_destination is 'kvm2 x'"),
     ],
 )
 def test_refused(said: Dict[str, Any], words: str) -> None:
@@ -63,12 +64,26 @@ def test_all_problems_at_once() -> None:
         ({"host": "10.0.0.2"}, "qemu+ssh://root@10.0.0.2/system", "tcp://10.0.0.2"),
         ({"host": "fd00::2"}, "qemu+ssh://root@[fd00::2]/system", "tcp://[fd00::2]"),
         ({"dest_uri": "qemu+tls://kvm2.example/system"}, "qemu+tls://kvm2.example/system", "tcp://kvm2.example"),
+        ({"tls": True}, "qemu+tls://kvm2/system", "tcp://kvm2"),
+        ({"tls": True, "host": "fd00::2"}, "qemu+tls://[fd00::2]/system", "tcp://[fd00::2]"),
         ({"migrate_uri": "tcp://10.9.0.2"}, "qemu+ssh://root@kvm2/system", "tcp://10.9.0.2"),
     ],
 )
 def test_uris(said: Dict[str, Any], dest_uri: str, migrate_uri: str) -> None:
     wish = read_wish(params(**said))
     assert (wish.dest_uri, wish.migrate_uri) == (dest_uri, migrate_uri)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ({"migrate_uri": "tcp://10.9.0.2"}, "kvm2"),
+        ({"host": "fd00::2"}, "fd00::2"),
+        ({"tls_destination": "kvm2.example"}, "kvm2.example"),
+    ],
+)
+def test_the_certificate_bears_the_name_by_which_libvirt_is_reached(said: Dict[str, Any], name: str) -> None:
+    assert read_wish(params(tls=True, **said)).tls_destination == name
 
 
 def test_overdue_only_after_the_time_given() -> None:

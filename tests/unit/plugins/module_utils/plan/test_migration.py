@@ -19,7 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import (
     KvmError,
     PreflightError,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, preflight
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption, preflight
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import (
     ACTIVE,
     ANSWERS,
@@ -53,6 +53,8 @@ def test_case(case: Mapping[str, Any]) -> None:
             assert any(phrase in warning for warning in move.plan.warnings), move.plan.warnings
         ways = {disk.target: disk.way for disk in move.moves}
         assert ways == expect.get("storage", ways)
+        for step in move.plan.steps:
+            assert step.args.get("connections") == expect.get("connections", step.args.get("connections"))
 
 
 def test_every_row_has_an_answer() -> None:
@@ -62,7 +64,9 @@ def test_every_row_has_an_answer() -> None:
 def test_every_question_is_answered_by_a_case() -> None:
     """A concern that no case provokes is a promise nobody would miss."""
     provoked = {concern for case in CASES for concern in case["expect"].get("refused", [])}
-    source = "\n".join(Path(module.__file__).read_text(encoding="utf-8") for module in (preflight, disk_moves))
+    source = "\n".join(
+        Path(module.__file__).read_text(encoding="utf-8") for module in (preflight, disk_moves, encryption)
+    )
     named = set(re.findall(r'Concern\(\s*"([a-z-]+)"', source))
     dynamic = {"bridge-missing", "network-missing", "snapshots", "checkpoints"}
     assert named | dynamic == provoked
