@@ -7,6 +7,9 @@
 The same file serves both ends. Here its functions are called; on another host its source text is sent over ssh to
 that host's `python3`, which reads one JSON request from standard input and answers with one JSON line. So nothing is
 installed there, and no user text ever reaches a shell. Standard library only, Python 3.8 and newer.
+
+Where the ssh gate of the role host_base guards the other host, the gate runs the copy that the role installed, and
+ignores the text sent. So a change of the functions that are served, or of their arguments, needs a new PROTOCOL.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ import os
 import stat
 import struct
 import sys
+
+PROTOCOL = 1
 
 # One record of an image stream: offset and length, both unsigned 64 bit; a length of 0 ends the stream and its
 # offset is the full size of the image.
@@ -174,8 +179,12 @@ def _take(stream, length):
 
 def publish(temporary, path, mode, owner, group):
     """Give the finished file its rights and its name, durably. Fails when the name is taken."""
-    os.chmod(temporary, mode)
-    os.chown(temporary, owner, group)
+    descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fchmod(descriptor, mode)
+        os.fchown(descriptor, owner, group)
+    finally:
+        os.close(descriptor)
     os.link(temporary, path)
     os.unlink(temporary)
     folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)

@@ -17,6 +17,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import Im
 
 # The far end reads this many bytes of program text from standard input, then runs it on what follows.
 _BOOTSTRAP = "import sys;b=sys.stdin.buffer;exec(compile(b.read(int(b.readline())),'far_side','exec'));main()"
+# The words after the program are for the ssh gate of the role host_base; Python itself does not look at them.
+_FAR_SIDE = ("python3", "-c", _BOOTSTRAP, "kvmops-far-side", str(far_side.PROTOCOL))
 _LOCAL: Dict[str, Callable[..., Any]] = {
     act.__name__: act for act in (far_side.look, far_side.digest, far_side.publish, far_side.remove)
 }
@@ -62,7 +64,7 @@ def send(place: Place, path: str, temporary: str, on_bytes: Callable[[int], None
 
         return far_side.send(path, counted)
 
-    sent, answer = pipe_to(["python3", "-c", _BOOTSTRAP], place, feed, "copy %s to %s" % (path, temporary))
+    sent, answer = pipe_to(_FAR_SIDE, place, feed, "copy %s to %s" % (path, temporary))
     _unwrap(answer, place, "copy %s to %s" % (path, temporary))
     return sent
 
@@ -83,7 +85,7 @@ def _ask(place: Place, act: str, attempted: str, **arguments: Any) -> Any:
         except OSError as error:
             raise HostError(attempted, place.name, str(error)) from error
     answer = output_of(
-        ["python3", "-c", _BOOTSTRAP],
+        _FAR_SIDE,
         place,
         stdin=_program() + _request(act, **arguments),
         attempted=attempted,

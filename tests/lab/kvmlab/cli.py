@@ -56,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
     shell.add_argument("host")
     namespace = add(commands, "ns", "run a command at the controller's end of the lab's network", _ns)
     namespace.add_argument("command", nargs="+", metavar="-- COMMAND", help="put -- before it")
+    outsider = add(commands, "outsider", "run a command on a machine of the lab's network that is no host", _outsider)
+    outsider.add_argument(
+        "--address", action="append", metavar="IP/PREFIX", help=f"its addresses (default: {network.NETWORK}.250/24)"
+    )
+    outsider.add_argument("command", nargs="+", metavar="-- COMMAND", help="put -- before it")
     console = add(commands, "console", "what a host printed while it booted and ran", _console)
     console.add_argument("host")
     volume = add(commands, "volume", "give a host a small filesystem of its own", _volume)
@@ -133,6 +138,17 @@ def _ns(arguments: argparse.Namespace) -> int:
     words = ["ip", "netns", "exec", network.lab_netns(arguments.name), *arguments.command]
     # In place of this process: whoever ends `lab ns` means the command.
     os.execvp(words[0], words)
+
+
+def _outsider(arguments: argparse.Namespace) -> int:
+    require(arguments.name)
+    addresses = arguments.address or [f"{network.NETWORK}.250/{network.PREFIX}"]
+    # One at a time: it has one namespace and one port on the switch.
+    with (
+        locked(LabPaths(arguments.name).lock, f"is changing lab {arguments.name}"),
+        network.outsider(arguments.name, addresses) as words,
+    ):
+        return subprocess.run([*words, *arguments.command], check=False).returncode
 
 
 def _console(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from kvmlab.paths import LabPaths
@@ -10,6 +12,7 @@ from kvmlab.shape import NETWORK, PREFIX, Host
 
 SWITCH = "switch"
 CONTROLLER = f"{NETWORK}.1"
+OUTSIDER = "outsider"
 NETNS_DIR = Path("/run/netns")
 
 
@@ -85,6 +88,25 @@ def remove_switch(name: str) -> None:
         run(["ip", "netns", "del", path.name])
     if (NETNS_DIR / lab_netns(name)).exists():
         run(["ip", "netns", "del", lab_netns(name)])
+
+
+@contextlib.contextmanager
+def outsider(name: str, addresses: list[str]) -> Iterator[list[str]]:
+    """A machine on the switch that is nobody's peer, for as long as it is needed. Gives how to start a command on it."""
+    netns, lab = host_netns(name, OUTSIDER), lab_netns(name)
+    run(["ip", "netns", "add", netns])
+    try:
+        run(["ip", "link", "add", "host0", "netns", netns, "type", "veth", "peer", "name", OUTSIDER, "netns", lab])
+        run(["ip", "-n", lab, "link", "set", OUTSIDER, "master", SWITCH, "up"])
+        for address in addresses:
+            # nodad: an address that is still being checked cannot be used yet.
+            nodad = ["nodad"] if ":" in address else []
+            run(["ip", "-n", netns, "addr", "add", address, "dev", "host0", *nodad])
+        for device in ("lo", "host0"):
+            run(["ip", "-n", netns, "link", "set", device, "up"])
+        yield ["ip", "netns", "exec", netns]
+    finally:
+        disconnect(name, OUTSIDER)
 
 
 def port_open(name: str, address: str, port: int) -> bool:
