@@ -118,7 +118,8 @@ def _without(taken: List[str], text: str) -> str:
         words = block[0].split() if block else []
         if words[:1] == ["iface"] and words[1] in taken:
             note = NOTE % words[1]
-            lines += ([] if note in lines else [note]) + [""]
+            lines += [] if note in lines else [note]
+            lines += [""] if not block[-1].strip() and lines[-1].strip() else []
         elif words and re.match(r"auto$|allow-", words[0]) and set(words[1:]) & set(taken):
             left = [word for word in words[1:] if word not in taken]
             lines += ([" ".join([words[0], *left])] if left else []) + block[1:]
@@ -184,7 +185,11 @@ def _make(bridge: Bridge, job: Job) -> List[str]:
     mtu = " mtu %d" % bridge.mtu if bridge.mtu else ""
     if bridge.vlan:
         vlan = bridge.vlan
-        lines.append("pre-up ip link set dev %s%s up" % (vlan.interface, mtu))
+        lines.append("pre-up ip link set dev %s up" % vlan.interface)
+        if bridge.mtu:
+            # The interface needs as much at least.
+            enough = "test $(cat /sys/class/net/%s/mtu) -ge %d" % (vlan.interface, bridge.mtu)
+            lines.append("pre-up %s || ip link set dev %s%s" % (enough, vlan.interface, mtu))
         lines.append(
             "pre-up %s link %s name %s type vlan id %d" % (there % vlan.name, vlan.interface, vlan.name, vlan.id)
         )

@@ -189,16 +189,17 @@ def _strip(name: str, document: Entry, found: Found) -> None:
 
 def _own(bridge: Bridge, entry: Entry, documents: Mapping[str, Entry], job: Job) -> Entry:
     network: Entry = {"version": 2}
-    others = {path: document for path, document in documents.items() if path != own_path(bridge.name)}
+    others = {path: document for path, document in documents.items() if not _is_own(path)}
     mtu = {"mtu": bridge.mtu} if bridge.mtu else {}
     ids = {name: _id(name, others, job.found) for name in (bridge.card, bridge.port) if name}
     if bridge.card:
         key = ids[bridge.card]
         kind = _kind(bridge.card, others, job.found)
-        if key is None or mtu:
+        below = mtu if bridge.port == bridge.card else _enough(bridge, key or bridge.card, kind, documents, job)
+        if key is None or below:
             # Without an entry netplan does not know the interface; it is given no address.
             plain = {} if key is not None else {"dhcp4": False, "link-local": []}
-            network[kind] = {key or bridge.card: dict(plain, **mtu)}
+            network[kind] = {key or bridge.card: dict(plain, **below)}
     if bridge.vlan:
         tag = {"id": bridge.vlan.id, "link": ids[bridge.vlan.interface] or bridge.vlan.interface, "link-local": []}
         if ids[bridge.vlan.name] is None:
@@ -217,6 +218,15 @@ def _own(bridge: Bridge, entry: Entry, documents: Mapping[str, Entry], job: Job)
             own["ignore-carrier"] = True
     network["bridges"] = {bridge.name: dict(own, **entry)}
     return network
+
+
+def _enough(bridge: Bridge, key: str, kind: str, documents: Mapping[str, Entry], job: Job) -> Entry:
+    """The interface of a VLAN needs as much at least; what it has already may be more."""
+    own = (documents.get(own_path(bridge.name)) or {}).get("network") or {}
+    said = ((own.get(kind) or {}).get(key) or {}).get("mtu")
+    link = job.found.links.get(bridge.card or "")
+    low = bridge.mtu and (link is None or link.mtu < bridge.mtu or said)
+    return {"mtu": bridge.mtu} if low else {}
 
 
 def _kind(name: str, documents: Mapping[str, Entry], found: Found) -> str:

@@ -169,19 +169,25 @@ def _below_file(name: str, job: Job) -> str:
     stacked = [pair for section, pairs in source for pair in pairs if section == "Network" and pair[0] in STACKED]
     stacked += [("VLAN", vlan) for vlan in vlans if ("VLAN", vlan) not in stacked]
     link = [pair for section, pairs in source for pair in pairs if section == "Link" and pair[0] != "MTUBytes"]
-    mtu = [bridge.mtu for bridge in job.work if bridge.mtu and name in (bridge.port, bridge.card)]
-    old = [
-        int(value) for s, pairs in source for k, value in pairs if (s, k) == ("Link", "MTUBytes") and value.isdigit()
-    ]
-    if mtu or old:
-        # A VLAN asks its interface for room; more is left as it is.
-        link.append(("MTUBytes", str(max(mtu) if master and mtu else max(mtu + old))))
+    link += _mtu(name, job, source)
     if master:
         network = [("Bridge", master), ("LinkLocalAddressing", "no")]
         return _file(name, link, [("Network", network + stacked)])
     if name in job.cleared or not source:
         return _file(name, link, [("Network", [("LinkLocalAddressing", "no"), ("IPv6AcceptRA", "no"), *stacked])])
     return _file(name, link, _with(_addressing(source), "Network", stacked))
+
+
+def _mtu(name: str, job: Job, source: List[Section]) -> List[Tuple[str, str]]:
+    """As the bridge has it. The interface of a VLAN needs as much at least; what it has already may be more."""
+    old = [
+        int(value) for s, pairs in source for k, value in pairs if (s, k) == ("Link", "MTUBytes") and value.isdigit()
+    ]
+    port = [bridge.mtu for bridge in job.work if bridge.mtu and bridge.port == name]
+    live = job.found.links[name].mtu if name in job.found.links else 0
+    above = [bridge.mtu for bridge in job.work if bridge.mtu and bridge.port != name and bridge.card == name]
+    raised = port or [*old, *(mtu for mtu in above if mtu > live)]
+    return [("MTUBytes", str(max([*raised, *(above if port else ())])))] if raised else []
 
 
 def _with(sections: List[Section], name: str, pairs: List[Tuple[str, str]]) -> List[Section]:
