@@ -236,6 +236,9 @@ def _moves(bridge: Bridge, carried: str, job: Job) -> List[str]:
                 steps.append("address %s leaves %s" % (address, name))
     if bridge.says_addresses:
         old = job.found.links[bridge.name].addresses if bridge.name in job.found.links else ()
+        dynamic = job.found.links[bridge.name].dynamic if bridge.name in job.found.links else ()
+        gone = [address for address in old if address not in (bridge.addresses or ()) and address not in dynamic]
+        steps += ["address %s leaves %s" % (address, bridge.name) for address in gone]
         moved = " ".join(steps)
         new = [address for address in bridge.addresses or () if address not in old and address + " " not in moved]
         steps += ["address %s comes to %s" % (address, bridge.name) for address in new]

@@ -18,7 +18,8 @@ def refusals(bridges: Sequence[Bridge], found: Found) -> Tuple[str, ...]:
     if found.pending:
         problems.append("an earlier change waits to be confirmed or is being taken back; run again in a minute")
     for bridge in bridges:
-        wrong = _name(bridge, found) + _card(bridge, bridges, found) + _port(bridge, found) + _elsewhere(bridge, found)
+        wrong = _name(bridge, found) + _card(bridge, bridges, found) + _port(bridge, found)
+        wrong += _elsewhere(bridge, bridges, found)
         problems += ["bridge %s: %s" % (bridge.name, text) for text in wrong]
     return tuple(problems)
 
@@ -68,9 +69,10 @@ def _port(bridge: Bridge, found: Found) -> List[str]:
     return []
 
 
-def _elsewhere(bridge: Bridge, found: Found) -> List[str]:
-    """An address that another device has would be there twice."""
-    near = (bridge.name, bridge.port, bridge.card)
+def _elsewhere(bridge: Bridge, bridges: Sequence[Bridge], found: Found) -> List[str]:
+    """An address that another device has would be there twice. Other bridges of the list may be about to lose it."""
+    losing = [one.name for one in bridges if one.says_addresses]
+    near = (bridge.name, bridge.port, bridge.card, *losing)
     problems = []
     for address in bridge.addresses or ():
         plain = address.split("/")[0]
@@ -87,7 +89,7 @@ def cut_off(job: Job, carried: Dict[str, str]) -> Tuple[str, ...]:
         return ()
     problems = []
     for bridge in job.work:
-        for name in {bridge.port or "", *job.cleared}:
+        for name in sorted({bridge.name, bridge.port or "", *job.cleared}):
             link = job.found.links.get(name)
             if link is None or address not in [one.split("/")[0] for one in link.addresses]:
                 continue
