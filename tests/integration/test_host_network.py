@@ -153,7 +153,7 @@ def fixture_bare() -> Iterator[Lab]:
     )
     lab = Lab(name, Path(ROOT) / ".lab" / name / "inventory.yml")
     again = "ip link delete br0; ip address flush dev host0; "
-    install = "apt-get -q update && apt-get -qy install --no-install-recommends ifupdown"
+    install = "apt-get -q update && apt-get -qy install --no-install-recommends ifupdown sudo"
     settings = "rm -f /etc/systemd/network/*; " + BY_NETWORKD.format(card="host", address=ADDRESS[NETWORKD], number=11)
     lab.sh(NETWORKD, "sh", "-ec", settings + again + "networkctl reload; networkctl reconfigure host0")
     lab.sh(IFUPDOWN, "sh", "-ec", install)
@@ -256,6 +256,12 @@ def test_refusals_change_nothing(bare: Lab) -> None:
     ):
         assert words in said(told)
     assert state_of(bare, NETWORKD) == before
+
+    # By sudo, which hides where Ansible came from.
+    away = [{"name": "br0", "interface": "host0", "addresses": ["10.77.0.99/24"]}]
+    told = roll_out(bare, IFUPDOWN, away, "-e", "ansible_become=true")
+    assert "Ansible came by 10.77.0.12, which is on br0" in said(told)
+    assert told["stats"][IFUPDOWN]["changed"] == 0
 
 
 @pytest.fixture(name="machines", scope="module")

@@ -1,6 +1,13 @@
 # One line per answer; plugins/module_utils/model/host_network_look.py reads them.
 echo "links $(ip -json -details address show)"
-echo "ssh $SSH_CONNECTION"
+# sudo takes it out of the environment; sshd's child has it.
+ssh=$SSH_CONNECTION
+process=$$
+while test -z "$ssh" && test "${process:-0}" -gt 1; do
+  ssh=$(tr '\0' '\n' < "/proc/$process/environ" 2> /dev/null | sed -n 's/^SSH_CONNECTION=//p')
+  process=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$process/status")
+done
+echo "ssh $ssh"
 sed -n 's/^ID=/distribution /p' /etc/os-release
 for device in /sys/class/net/*; do
   if test -e "$device/wireless" || test -e "$device/phy80211"; then echo "wireless ${device##*/}"; fi
