@@ -15,7 +15,7 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
 .PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration molecule \
-	demo bench-rollout lab-up lab-down test clean
+	demo screenshot bench-rollout lab-up lab-down test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ molecule: setup ## the roles on bare hosts, and the two-host journey
 
 demo: setup ## the main job on three real hosts, start to end
 	@tests/demo/demo
+
+screenshot: setup ## docs/images/virt-manager.png anew, from virt-manager on a lab host with two hypervisors
+	@tests/demo/virt_manager
 
 bench-rollout: setup ## what a rollout costs, first and later runs, as docs/benchmarks/rollout.md
 	@mkdir -p docs/benchmarks && python tests/bench/rollout.py --write docs/benchmarks/rollout.md
