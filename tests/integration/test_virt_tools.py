@@ -133,6 +133,19 @@ def test_virt_manager_of_every_user_has_it(desks: Desks) -> None:
     assert 'path="/org/virt-manager/virt-manager/connections/"' in schema
 
 
+def test_tls_when_its_users_have_certificates(desks: Desks) -> None:
+    # kvm2 and kvm3 are hypervisors besides, so root has a certificate that kvm1 accepts; alice may not read its key.
+    assert desks.changed() == [0, 0]
+    for host in DESKS:
+        desks.alice(host, "mkdir -p .pki/libvirt && touch .pki/libvirt/clientkey.pem")
+    assert min(desks.changed()) == 3  # aliases, virt-manager's list, its database
+    for host in DESKS:
+        assert "qemu+tls://kvm1/system" in desks.lab.sh(host, "cat", "/etc/libvirt/libvirt.conf")
+        assert desks.lab.virsh(host, "-c", "kvm1", "hostname") == "kvm1"
+        desks.alice(host, "rm -r .pki")
+    assert min(desks.changed()) == 3
+
+
 def test_libguestfs_can_read_kernels_of_today_and_tomorrow(desks: Desks) -> None:
     for host in DESKS:
         desks.alice(host, "cat /boot/vmlinuz-6.1.0-0-old")
