@@ -185,7 +185,7 @@ def test_wrong_values_are_refused_all_at_once(base: Lab) -> None:
 
 def ssh(lab: Lab, words: str, stdin: str = "") -> str:
     """What kvm2's root gets from kvm1: output, errors and exit code."""
-    script = "printf '%s' \"$1\" | ssh -o BatchMode=yes root@kvm1 \"$2\" 2>&1; echo \"exit $?\""
+    script = 'printf \'%s\' "$1" | ssh -o BatchMode=yes root@kvm1 "$2" 2>&1; echo "exit $?"'
     return lab.sh("kvm2", "sh", "-c", script, "sh", stdin, words)
 
 
