@@ -47,7 +47,8 @@ lint: venv ## ruff, yamllint, shellcheck, ansible-lint (production), vermin (Pyt
 	yamllint --strict .
 	vermin --quiet --no-tips --eval-annotations --violations --target=3.8- plugins/module_utils plugins/modules
 	git grep -lE '^#!.*[ /](ba)?sh( |$$)' | xargs shellcheck --severity=warning --exclude=SC1007
-	ansible-lint --strict
+	@# A home of its own: else it looks at a copy of the collection that an earlier run, perhaps of another clone, left.
+	ANSIBLE_HOME=$(ROOT)/.cache/lint ansible-lint --strict
 
 types: venv ## mypy strict on model/ and plan/
 	mypy
