@@ -143,6 +143,6 @@ def _bridge(entry: Mapping[str, Any]) -> Bridge:
         search=tuple(str(one) for one in entry.get("search") or ()),
         routes=tuple(Route(str(one["to"]), str(one["via"]), one.get("metric")) for one in entry.get("routes") or ()),
         mtu=None if entry.get("mtu") is None else int(entry["mtu"]),
-        stp=bool(entry.get("stp") or False),
+        stp=bool(entry.get("stp")),
         mac=str(entry["mac"]).lower() if entry.get("mac") else None,
     )

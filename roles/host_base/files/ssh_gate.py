@@ -222,7 +222,7 @@ def check_request(act, arguments, program, roots):
     for name in sorted(wanted & {"path", "temporary"}):
         check_path(arguments[name], files, volumes if act == "digest" else ())
     numbers = [arguments[name] for name in ("mode", "owner", "group") if name in wanted]
-    if not all(type(number) is int and 0 <= number < 2**31 for number in numbers):
+    if not all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**31 for one in numbers):
         raise Refused("mode, owner and group are numbers")
     if arguments.get("mode", 0) > 0o777:
         raise Refused("mode %o is more than the right to read, write and execute" % arguments["mode"])

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # One line per answer; plugins/module_utils/model/host_network_look.py reads them.
 echo "links $(ip -json -details address show)"
 # sudo takes it out of the environment; sshd's child has it.
