@@ -159,6 +159,8 @@ def fixture_bare() -> Iterator[Lab]:
     lab.sh(IFUPDOWN, "sh", "-ec", install)
     settings = BY_IFUPDOWN.format(card="host0", address=ADDRESS[IFUPDOWN], number=12)
     lab.sh(IFUPDOWN, "sh", "-ec", settings + again + "ifup host0")
+    # The cable's device has another MAC address than the lab's bridge had.
+    lab.lab("ns", "--", "ip", "neigh", "flush", "all")
     yield lab
     subprocess.run([str(LAB), "down", "--name", name], check=True, stdin=subprocess.DEVNULL)
 
