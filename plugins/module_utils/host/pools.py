@@ -118,12 +118,13 @@ def create_volume(
     backing_format: Optional[str] = None,
 ) -> Volume:
     """Create a sparse volume. An existing one of that name is an error: data is never overwritten."""
-    wanted = NewVolume(pool, name, image_format, capacity_bytes, backing, backing_format)
     attempted = "create volume %s (%s, %d MiB) in pool %s" % (name, image_format, capacity_bytes // _MIB, pool)
     if find_volume(hv, pool, name) is not None:
         raise HostError(attempted, hv.side, "a volume of that name exists", "Remove it or choose another name.")
     with said(attempted, hv.side, "Check the pool's free space and that it is active."):
         handle = hv.conn.storagePoolLookupByName(pool)
+        owner = storage_xml.pool_owner(handle.XMLDesc(0))
+        wanted = NewVolume(pool, name, image_format, capacity_bytes, backing, backing_format, owner)
         return _volume_of(handle.createXML(storage_xml.volume_xml(wanted), 0), pool)
 
 

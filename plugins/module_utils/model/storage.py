@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,10 @@ class Volume:
 
 @dataclass(frozen=True)
 class NewVolume:
-    """A volume to be created. backing_format is always given with backing: a format is never probed."""
+    """A volume to be created. backing_format is always given with backing: a format is never probed.
+
+    owner: user and group, as numbers; None leaves it to libvirt.
+    """
 
     pool: str
     name: str
@@ -52,3 +55,4 @@ class NewVolume:
     capacity_bytes: int
     backing: Optional[str] = None
     backing_format: Optional[str] = None
+    owner: Optional[Tuple[int, int]] = None

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import edit_xml, safe_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import NewVolume, Volume
@@ -20,6 +20,18 @@ def pool_type(xml: str) -> str:
 
 def pool_path(xml: str) -> Optional[str]:
     return safe_xml.text_of(safe_xml.parse(xml, "pool XML"), "target/path") or None
+
+
+def pool_owner(xml: str) -> Optional[Tuple[int, int]]:
+    """User and group of a network pool's directory, as numbers: there root is nobody, and libvirt must make volumes as them.
+
+    None for pools where root may do all, and where the directory is root's.
+    """
+    root = safe_xml.parse(xml, "pool XML")
+    owner, group = (safe_xml.text_of(root, "target/permissions/" + name) for name in ("owner", "group"))
+    if root.get("type") != "netfs" or not (owner or "").isdigit() or not (group or "").isdigit() or int(owner) == 0:
+        return None
+    return int(owner), int(group)
 
 
 def read_volume(xml: str, pool: str) -> Volume:
@@ -51,7 +63,11 @@ def volume_xml(volume: NewVolume) -> str:
     edit_xml.add(root, "allocation", {"unit": "bytes"}, "0")
     target = edit_xml.add(root, "target")
     edit_xml.add(target, "format", {"type": volume.format})
-    edit_xml.add(edit_xml.add(target, "permissions"), "mode", text=VOLUME_MODE)
+    permissions = edit_xml.add(target, "permissions")
+    edit_xml.add(permissions, "mode", text=VOLUME_MODE)
+    if volume.owner is not None:
+        edit_xml.add(permissions, "owner", text=str(volume.owner[0]))
+        edit_xml.add(permissions, "group", text=str(volume.owner[1]))
     if volume.backing is not None:
         below = edit_xml.add(root, "backingStore")
         edit_xml.add(below, "path", text=volume.backing)
