@@ -1,0 +1,324 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A file server and two hypervisors with kernels of their own, rolled out by kvmops.fleet.site: a guest whose disk is on the
+share migrates live, and goes on while the server restarts, loses its power and comes back.
+
+The tests build on each other, in this order: a machine takes a minute to boot, and a roll-out several.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import pytest
+import yaml
+
+from .fleet import KERNEL, LAB, MACHINE, ROOT, Lab, until
+
+pytestmark = pytest.mark.machine
+
+NAME = "share"
+HYPERVISORS = ("hv1", "hv2")
+RELEASES = {"hv1": "bookworm", "hv2": "trixie"}
+SHARE = "/srv/nfs/images"
+IMAGE = "%s/web1.raw" % SHARE
+OUTSIDER = "10.77.0.199"
+AS_QEMU = ("runuser", "-u", "libvirt-qemu", "--")
+# In the guest's own network, the same behind each hypervisor.
+GUEST = "http://192.168.122.101/"
+_GET = "import sys,urllib.request as r;print(r.urlopen(sys.argv[1],timeout=3).read().decode())"
+
+
+def packages_of(release: str) -> str:
+    """What the role would install: that is slow under emulation, so the machines have it from the start."""
+    number = {"bookworm": 12, "trixie": 13}[release]
+    text = (ROOT / "roles" / "hypervisor" / "vars" / ("debian-%d.yml" % number)).read_text(encoding="utf-8")
+    return ",".join(yaml.safe_load(text)["__hypervisor_packages"] + ["nfs-common"])
+
+
+def start(name: str, *options: str) -> None:
+    words = [str(LAB), "machine", "start", name, "--name", NAME, "--memory-mib", "1024", *options]
+    subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(name="site", scope="module")
+def fixture_site() -> Iterator[Lab]:
+    """Three machines after kvmops.fleet.site."""
+    subprocess.run([str(LAB), "up", "--name", NAME, "--hosts", "0"], check=True, stdin=subprocess.DEVNULL)
+    try:
+        start("nfs1", "--packages", "nfs-kernel-server")
+        for host in HYPERVISORS:
+            start(host, "--os", RELEASES[host], "--packages", packages_of(RELEASES[host]))
+        lab = Lab(NAME, inventory_of(ROOT / ".lab" / NAME))
+        began = time.monotonic()
+        told = lab.playbook("kvmops.fleet.site", timeout_s=1500)
+        print("site: %.0f s, %s" % (time.monotonic() - began, told["stats"]))
+        for host in HYPERVISORS:
+            lab.virsh(host, "net-start", "default")
+        yield lab
+    finally:
+        subprocess.run([str(LAB), "down", "--name", NAME], check=True, stdin=subprocess.DEVNULL)
+
+
+def inventory_of(folder: Path) -> Path:
+    """The lab's machines as a site: a server, and two hypervisors that mount from it."""
+    inventory = yaml.safe_load((folder / "inventory.yml").read_text(encoding="utf-8"))
+    machines = inventory["all"]["children"]["machines"]["hosts"]
+    server = machines["nfs1"]["ansible_host"]
+    share = {"server": server, "export": SHARE, "path": SHARE, "pool": "images"}
+    inventory["all"]["children"] = {
+        "nfs_servers": {
+            "hosts": {
+                "nfs1": dict(
+                    machines["nfs1"],
+                    nfs_server_exports=[{"path": SHARE}],
+                    # How long guests wait after a restart; the kernel's own 90 s would make a long test.
+                    nfs_server_settings={"grace-time": 15, "lease-time": 15},
+                )
+            }
+        },
+        "hypervisors": {
+            "hosts": {host: machines[host] for host in HYPERVISORS},
+            "vars": {
+                "nfs_client_mounts": [share],
+                "nfs_client_wait_s": 20,
+                "hypervisor_tls_ca_dir": str(folder / "ca"),
+            },
+        },
+    }
+    path = folder / "site.yml"
+    path.write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    return path
+
+
+def guest_says(lab: Lab, host: str) -> Dict[str, int]:
+    """ticks: seconds the guest has lived through. records: those it has on its disk. Empty when it does not answer."""
+    page = lab.sh(host, "python3", "-c", _GET, GUEST, check=False)
+    return {key: int(value) for key, value in re.findall(r"^(tick|records): (\d+)$", page, re.MULTILINE)}
+
+
+def goes_on(lab: Lab, host: str, seconds: float, what: str) -> Dict[str, int]:
+    """Waits until the guest has written three more records than it has now, or than it says first."""
+    first = until(lambda: guest_says(lab, host), seconds, "%s: the guest answers" % what)
+    began = time.monotonic()
+    now = until(
+        lambda: _after(guest_says(lab, host), first["records"] + 3), seconds, "%s: more than %s" % (what, first)
+    )
+    print("%s: from %s to %s in %.0f s" % (what, first, now, time.monotonic() - began))
+    return dict(now)
+
+
+def _after(found: Dict[str, int], record: int) -> Dict[str, int]:
+    return found if found.get("records", 0) >= record else {}
+
+
+def test_the_share_is_exported_to_the_hypervisors_alone(site: Lab) -> None:
+    shown = " ".join(site.sh("nfs1", "exportfs", "-v").split())
+    for host in HYPERVISORS:
+        address = yaml.safe_load(site.inventory.read_text())["all"]["children"]["hypervisors"]["hosts"][host][
+            "ansible_host"
+        ]
+        options = re.findall(r"%s %s\((\S*)\)" % (SHARE, re.escape(address)), shown)
+        assert len(options) == 1 and {"rw", "sync", "root_squash"} <= set(options[0].split(",")), shown
+    assert shown.count(SHARE) == 2 and "<world>" not in shown, shown
+    assert site.sh("nfs1", "stat", "--format=%u:%g %a", SHARE).strip() == "64055:64055 755"
+    # NFSv4 has one port; nothing of NFSv3 is there.
+    listening = site.sh("nfs1", "ss", "-lntuH").split("\n")
+    ports = sorted(
+        {line.split()[4].rsplit(":", 1)[1] for line in listening if line.split() and line.split()[0] == "tcp"}, key=int
+    )
+    assert ports == ["22", "2049"], listening
+
+
+def test_mounts_and_pools(site: Lab) -> None:
+    for host in HYPERVISORS:
+        options = (
+            site.sh(host, "findmnt", "--noheadings", "--output", "OPTIONS", "--types", "nfs4", SHARE).strip().split(",")
+        )
+        assert {"vers=4.2", "hard", "nosuid", "nodev", "noexec"} <= set(options), options
+        assert site.sh(host, "systemctl", "is-enabled", "srv-nfs-images.mount").strip() == "enabled"
+        assert "running" in site.virsh(host, "pool-info", "images")
+        assert site.sh(host, "id", "--user", "libvirt-qemu").strip() == "64055"
+        assert site.sh(host, "getent", "group", "libvirt-qemu").split(":")[2] == "64055"
+
+
+def test_what_one_writes_the_other_reads_but_root_does_not(site: Lab) -> None:
+    write = 'umask 077; echo "from hv1" > %s/letter' % SHARE
+    site.sh("hv1", *AS_QEMU, "sh", "-c", write)
+    assert site.sh("hv2", *AS_QEMU, "cat", "%s/letter" % SHARE).strip() == "from hv1"
+    for host in HYPERVISORS:
+        for script in ("cat %s/letter", "touch %s/root", "rm -f %s/letter"):
+            assert "Permission denied" in site.sh(host, "sh", "-c", (script + " 2>&1 || true") % SHARE)
+    site.sh("hv2", *AS_QEMU, "rm", "%s/letter" % SHARE)
+
+
+def test_a_second_run_changes_nothing_and_one_look_each_suffices(site: Lab) -> None:
+    for argv in ([], ["--check"]):
+        told = site.playbook("kvmops.fleet.site", "--tags", "nfs", *argv)
+        assert [host["changed"] for host in told["stats"].values()] == [0, 0, 0], told["stats"]
+        looks = [task["task"]["name"] for play in told["plays"] for task in play["tasks"] if _acted(task)]
+        assert looks == [
+            "kvmops.fleet.nfs_server : See what the host has",
+            "kvmops.fleet.nfs_client : See what the host has",
+        ]
+
+
+def _acted(task: Dict[str, Any]) -> bool:
+    modules = (
+        "ansible.builtin.shell",
+        "ansible.builtin.command",
+        "ansible.builtin.copy",
+        "ansible.builtin.systemd_service",
+    )
+    return any(host.get("action") in modules and not host.get("skipped") for host in task["hosts"].values())
+
+
+def test_an_outsider_cannot_mount(site: Lab) -> None:
+    """A network namespace with an address that is no hypervisor's: kept out by the firewall, and by the export without it."""
+    server = yaml.safe_load(site.inventory.read_text())["all"]["children"]["nfs_servers"]["hosts"]["nfs1"][
+        "ansible_host"
+    ]
+    card = json.loads(site.sh("hv1", "ip", "-json", "route", "get", server))[0]["dev"]
+    make = (
+        "ip netns add outsider && ip link add outside link {card} type macvlan mode bridge && ip link set outside netns outsider"
+        " && ip -n outsider address add {address}/24 dev outside && ip -n outsider link set outside up"
+        " && ip netns exec outsider ping -c 1 -W 10 {address} && mkdir -p /mnt/outsider"
+    )
+    site.sh("hv1", "sh", "-c", make.format(card=card, address=OUTSIDER))
+    inside = "ip netns exec outsider timeout {seconds} {command} 2>&1; echo code $?"
+    knock = inside.format(seconds=8, command="bash -c '< /dev/tcp/%s/2049'" % server)
+    mount = inside.format(seconds=60, command="mount -t nfs -o vers=4.2,retry=0 %s:%s /mnt/outsider" % (server, SHARE))
+    try:
+        assert "code 124" in site.sh("hv1", "sh", "-c", knock)
+        site.sh("nfs1", "sh", "-c", "nft list ruleset > /run/ruleset && nft flush ruleset")
+        try:
+            assert "code 0" in site.sh("hv1", "sh", "-c", knock)
+            said = site.sh("hv1", "sh", "-c", mount)
+            assert "code 0" not in said and re.search("denied|not permitted|No such file", said), said
+        finally:
+            site.sh("nfs1", "nft", "-f", "/run/ruleset")
+        assert "code 124" in site.sh("hv1", "sh", "-c", knock)
+    finally:
+        site.sh(
+            "hv1",
+            "sh",
+            "-c",
+            "umount /mnt/outsider 2> /dev/null; ip netns delete outsider; rmdir /mnt/outsider",
+            check=False,
+        )
+
+
+def test_a_guest_lives_on_the_share_and_migrates(site: Lab) -> None:
+    """libvirt makes its volume as QEMU's user; root of a hypervisor cannot read it; the move copies memory only."""
+    boot = dict(KERNEL, cmdline="console=ttyS0 kvmops.name=web1 kvmops.ip=192.168.122.101/24")
+    plain = {
+        "name": "web1",
+        "memory_mib": 96,
+        "vcpus": 1,
+        "machine": MACHINE,
+        "domain_type": "qemu",
+        "boot": boot,
+        "disks": [{"pool": "images", "name": "web1.raw", "format": "raw", "size_mib": 16}],
+        "networks": [{"network": "default", "model": "virtio"}],
+    }
+    site.one("hv1", "kvm_domain", **dict(plain, state="present"))
+    assert site.sh("nfs1", "stat", "--format=%u:%g %a", IMAGE).strip() == "64055:64055 600"
+    site.sh("hv1", *AS_QEMU, "mke2fs", "-q", "-F", "-t", "ext4", IMAGE)
+    site.one("hv1", "kvm_domain", **dict(plain, state="running"))
+    goes_on(site, "hv1", 240, "after its start")
+    for host in HYPERVISORS:
+        assert "Permission denied" in site.sh(host, "sh", "-c", "head -c 1 %s 2>&1 || true" % IMAGE)
+
+    before = guest_says(site, "hv1")
+    began = time.monotonic()
+    real = site.one("hv1", "kvm_migrate", name="web1", host="hv2")
+    metrics = real["metrics"]
+    print(
+        "migration: %.0f s, total %s ms, downtime %s ms"
+        % (time.monotonic() - began, metrics["total_ms"], metrics["downtime_ms"])
+    )
+    assert [disk["storage"] for disk in real["disks"]] == ["shared"] and metrics["disk_bytes"] == 0
+    assert site.owners("web1", HYPERVISORS) == ["hv2"]
+    assert goes_on(site, "hv2", 120, "after its move")["records"] > before["records"]
+    assert site.sh("nfs1", "stat", "--format=%u:%g %a", IMAGE).strip().split(":")[0] == "64055"
+    again = site.one("hv1", "kvm_migrate", name="web1", host="hv2")
+    assert not again["changed"]
+
+
+def test_the_guest_goes_on_when_the_server_is_restarted(site: Lab) -> None:
+    before = guest_says(site, "hv2")
+    site.sh("nfs1", "systemctl", "restart", "nfs-server")
+    after = goes_on(site, "hv2", 180, "after a restart of nfs-server")
+    assert after["tick"] > before["tick"] and after["records"] > before["records"]
+    assert "No errors" in site.virsh("hv2", "domblkerror", "web1")
+
+
+def test_the_guest_goes_on_when_the_server_loses_its_power(site: Lab) -> None:
+    """Its disk stands still meanwhile, and it does not."""
+    site.lab("fault", "power-off", "nfs1")
+    first = guest_says(site, "hv2")
+    now = until(lambda: _ticks(guest_says(site, "hv2"), first["tick"] + 10), 120, "the guest ticks on without its disk")
+    assert now["records"] <= first["records"] + 1, (first, now)
+    assert site.state("hv2", "web1") == "running"
+    site.lab("fault", "power-on", "nfs1")
+    goes_on(site, "hv2", 300, "after the power came back")
+    assert "No errors" in site.virsh("hv2", "domblkerror", "web1")
+
+
+def _ticks(found: Dict[str, int], tick: int) -> Dict[str, int]:
+    return found if found.get("tick", 0) >= tick else {}
+
+
+def test_a_share_in_use_stays_and_nothing_was_lost(site: Lab) -> None:
+    share = yaml.safe_load(site.inventory.read_text())["all"]["children"]["hypervisors"]["vars"]["nfs_client_mounts"][0]
+    gone = ["--tags", "nfs_client", "-e", json.dumps({"nfs_client_mounts": [dict(share, state="absent")]})]
+    told = site.playbook("kvmops.fleet.site", "--limit", "hv2", *gone, check=False)
+    assert told["rc"] != 0 and "was not unmounted: process" in json.dumps(told) and "web1" in json.dumps(told)
+    assert site.state("hv2", "web1") == "running" and "running" in site.virsh("hv2", "pool-info", "images")
+
+    site.virsh("hv2", "destroy", "web1")
+    told = site.playbook("kvmops.fleet.site", "--limit", "hv1", *gone)
+    assert site.sh(
+        "hv1",
+        "sh",
+        "-c",
+        "findmnt --types nfs4; ls /etc/systemd/system | grep srv-nfs; ls -d /srv/nfs/images 2>&1; true",
+    ) in ("ls: cannot access '/srv/nfs/images': No such file or directory\n")
+    assert "images" not in site.virsh("hv1", "pool-list", "--all", "--name")
+
+    read = "e2fsck -p {0} > /dev/null; test $? -le 1 && debugfs -R 'cat /records' {0} 2> /dev/null".format(IMAGE)
+    numbers: List[int] = [int(line.split()[0]) for line in site.sh("hv2", *AS_QEMU, "sh", "-c", read).splitlines()]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) > 20, numbers
+    print("%d records, none missing" % len(numbers))
+
+
+def test_a_host_that_is_up_before_its_server_gets_its_pool_later(site: Lab) -> None:
+    site.sh("nfs1", "systemctl", "stop", "nfs-server")
+    subprocess.run([str(LAB), "machine", "reboot", "hv2", "--name", NAME], check=True, stdin=subprocess.DEVNULL)
+    until(
+        lambda: "images" in site.virsh("hv2", "pool-list", "--all", "--name", check=False),
+        180,
+        "libvirt answers without it",
+    )
+    assert "running" not in site.virsh("hv2", "pool-info", "images")
+    site.sh("nfs1", "systemctl", "start", "nfs-server")
+    until(lambda: "running" in site.virsh("hv2", "pool-info", "images", check=False), 180, "the pool is there")
+    assert "web1.raw" in site.virsh("hv2", "vol-list", "images")
+
+
+def test_removal_on_the_server(site: Lab) -> None:
+    told = site.playbook("kvmops.fleet.site", "--limit", "nfs1", "--tags", "nfs", "-e", "nfs_server_state=absent")
+    again = site.playbook("kvmops.fleet.site", "--limit", "nfs1", "--tags", "nfs", "-e", "nfs_server_state=absent")
+    assert told["stats"]["nfs1"]["changed"] > 0 and again["stats"]["nfs1"]["changed"] == 0
+    assert site.sh("nfs1", "exportfs", "-v").strip() == ""
+    assert site.sh("nfs1", "sh", "-c", "ls %s /etc/exports.d; ss -lntH | grep ':2049 '; true" % SHARE).split() == [
+        *("/etc/exports.d:", "%s:" % SHARE),
+        "web1.raw",
+    ]
