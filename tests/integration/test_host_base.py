@@ -72,7 +72,7 @@ def play(lab: Lab, *argv: str, fails: bool = False, inventory: Any = None, **var
     roles = {"hosts": "hypervisors", "gather_subset": gather, "roles": ["kvmops.fleet.host_base"]}
     book.write_text(json.dumps([roles]), encoding="utf-8")
     where = Lab(lab.name, inventory) if inventory else lab
-    return where.playbook(str(book), "-e", json.dumps(variables), *argv, check=not fails)
+    return where.playbook(str(book), "-e", json.dumps(variables), *argv, check=not fails, timeout_s=200)
 
 
 def changed(told: Dict[str, Any]) -> Dict[str, int]:
@@ -162,7 +162,7 @@ def test_openings_that_are_declared_and_those_that_are_not(base: Lab) -> None:
     check = play(base, "--check", "--limit", "kvm1", **extra)
     assert changed(check)["kvm1"] > 0 and outsider(base, "10.77.0.11") == {"10.77.0.11": []}
     play(base, "--limit", "kvm1", **extra)
-    assert outsider(base, "10.77.0.11", "fd00:77::11") == {"10.77.0.11": [8080], "fd00:77::11": [22, 8080]}
+    assert outsider(base, "10.77.0.11", "fd00:77::11") == {"10.77.0.11": [8080], "fd00:77::11": [22, 8080, 16514]}
     probe = ("python3", "-c", PROBE % (PORTS,), "10.77.0.11")
     assert reached(base.sh("kvm2", *probe)) == {"10.77.0.11": [22, 2049, 16514, 49152]}
     play(base, "--limit", "kvm1")
