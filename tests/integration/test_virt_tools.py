@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role virt_tools: kvm2 and kvm3 of a lab of their own become desks, for kvm1 and a hypervisor that does not answer."""
+"""The role virt_tools: a host of a lab of its own becomes a desk, for the hypervisor kvm1.
+
+The desk is kvm3 (Debian 13). KVMOPS_DESKS=kvm2,kvm3 tries Debian 12 too, and takes twice as long.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import pytest
 
 from .fleet import LAB, ROOT, Lab
 
-DESKS = ("kvm2", "kvm3")
+DESKS = tuple(os.environ.get("KVMOPS_DESKS", "kvm3").split(","))
 FACTS = {"gather_facts": True, "gather_subset": ["!all", "!min", "distribution", "ssh_pub_keys"]}
 FILES = (
     "/etc/libvirt/libvirt.conf",
@@ -63,8 +66,8 @@ class Desks:
 
 @pytest.fixture(name="desks", scope="module")
 def fixture_desks() -> Iterator[Desks]:
-    """The desks after the first run; KVMOPS_DESKS names a lab that is up already and stays up."""
-    name = os.environ.get("KVMOPS_DESKS", "desks")
+    """The desks, on which the role has not run yet."""
+    name = "desks"
     subprocess.run([str(LAB), "up", "--name", name], check=True, stdin=subprocess.DEVNULL)
     desks = Desks(Lab(name=name, inventory=ROOT / ".lab" / name / "inventory.yml"))
     for host in DESKS:
@@ -77,8 +80,7 @@ def fixture_desks() -> Iterator[Desks]:
             "echo kernel > /boot/vmlinuz-6.1.0-0-old; chmod 600 /boot/vmlinuz-6.1.0-0-old",
         )
     yield desks
-    if "KVMOPS_DESKS" not in os.environ:
-        subprocess.run([str(LAB), "down", "--name", name], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([str(LAB), "down", "--name", name], check=True, stdin=subprocess.DEVNULL)
 
 
 def test_check_then_real_then_nothing_left(desks: Desks) -> None:
@@ -93,8 +95,8 @@ def test_check_then_real_then_nothing_left(desks: Desks) -> None:
         assert touched == ""
 
     assert min(desks.changed("--diff")) > 0
-    assert desks.changed() == [0, 0]
-    assert desks.changed("--check", "--diff") == [0, 0]
+    assert max(desks.changed()) == 0
+    assert max(desks.changed("--check", "--diff")) == 0
 
 
 def test_the_suite_is_there(desks: Desks) -> None:
@@ -109,7 +111,7 @@ def test_virsh_of_every_user_knows_the_hypervisor(desks: Desks) -> None:
     for host in DESKS:
         # A key of alice's own, an account on the hypervisor: an administrator's part.
         key = desks.alice(
-            host, "test -e .ssh/id_ed25519 || ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519; cat .ssh/*.pub"
+            host, "mkdir -m 700 .ssh && ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519; cat .ssh/*.pub"
         )
         script = (
             "id alice > /dev/null 2>&1 || useradd -m -G libvirt alice; mkdir -p ~alice/.ssh;"
@@ -129,13 +131,13 @@ def test_virt_manager_of_every_user_has_it(desks: Desks) -> None:
             assert desks.lab.sh(host, "runuser", "-l", "bob", "-c", f"dconf read {path}").strip() == (
                 "['qemu+ssh://kvm1/system']"
             )
-    schema = desks.lab.sh("kvm2", "cat", "/usr/share/glib-2.0/schemas/org.virt-manager.virt-manager.gschema.xml")
+    schema = desks.lab.sh(DESKS[0], "cat", "/usr/share/glib-2.0/schemas/org.virt-manager.virt-manager.gschema.xml")
     assert 'path="/org/virt-manager/virt-manager/connections/"' in schema
 
 
 def test_tls_when_its_users_have_certificates(desks: Desks) -> None:
     # kvm2 and kvm3 are hypervisors besides, so root has a certificate that kvm1 accepts; alice may not read its key.
-    assert desks.changed() == [0, 0]
+    assert max(desks.changed()) == 0
     for host in DESKS:
         desks.alice(host, "mkdir -p .pki/libvirt && touch .pki/libvirt/clientkey.pem")
     assert min(desks.changed()) == 3  # aliases, virt-manager's list, its database
@@ -163,14 +165,14 @@ def test_libguestfs_can_read_kernels_of_today_and_tomorrow(desks: Desks) -> None
 
 def test_repair_and_removal(desks: Desks) -> None:
     desks.lab.sh(
-        "kvm2",
+        DESKS[0],
         "sh",
         "-ec",
         "chmod 600 /boot/vmlinuz-6.1.0-0-old; rm /etc/dconf/db/local; sed -i s/kvm1/kvm9/ /etc/libvirt/libvirt.conf",
     )
     assert desks.changed()[0] == 3
-    desks.alice("kvm2", "cat /boot/vmlinuz-6.1.0-0-old")
-    assert "kvm1" in desks.alice("kvm2", "dconf read /org/virt-manager/virt-manager/connections/uris")
+    desks.alice(DESKS[0], "cat /boot/vmlinuz-6.1.0-0-old")
+    assert "kvm1" in desks.alice(DESKS[0], "dconf read /org/virt-manager/virt-manager/connections/uris")
 
     assert min(desks.changed(virt_tools_hypervisors_group="nobody", virt_tools_force_tcg="never")) > 0
     for host in DESKS:
@@ -179,18 +181,18 @@ def test_repair_and_removal(desks: Desks) -> None:
 
 
 def test_what_cannot_be_done_is_refused_before_anything_changes(desks: Desks) -> None:
-    desks.lab.sh("kvm2", "sh", "-c", "echo 'uri_aliases = [ \"own=qemu:///session\" ]' >> /etc/libvirt/libvirt.conf")
+    desks.lab.sh(DESKS[0], "sh", "-c", "echo 'uri_aliases = [ \"own=qemu:///session\" ]' >> /etc/libvirt/libvirt.conf")
     told = desks.role(
         check=False,
         virt_tools_users=["nobody-here"],
         virt_tools_extra_connections={"a b": "qemu:///system", "c": '"; rm'},
     )
     assert told["rc"] != 0
-    assert [told["stats"][host]["changed"] for host in DESKS] == [0, 0]
+    assert max(told["stats"][host]["changed"] for host in DESKS) == 0
     said = json.dumps(told["plays"])
     for words in ("nobody-here", "a b", "rm", "virt_tools_extra_connections"):
         assert words in said, words
-    desks.lab.sh("kvm2", "sed", "-i", "/own=qemu/d", "/etc/libvirt/libvirt.conf")
+    desks.lab.sh(DESKS[0], "sed", "-i", "/own=qemu/d", "/etc/libvirt/libvirt.conf")
 
 
 def test_check_mode_ends_well_on_a_bare_host(tmp_path: Path) -> None:
