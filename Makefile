@@ -82,6 +82,9 @@ integration: setup ## every module on lab hosts, then faults
 test-source: setup ## QEMU and libvirt built from source on a bare host: half an hour
 	pytest tests/integration/test_source_build.py -m long -v
 
+test-machines: setup ## the lab's machines, with a kernel of their own (minutes)
+	pytest tests/integration -m machine -v --durations=15
+
 molecule: setup ## the roles on bare hosts, and the two-host journey
 	molecule test --all
 

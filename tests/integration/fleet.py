@@ -41,7 +41,7 @@ class Lab:
 
     def lab(self, *argv: str, check: bool = True, timeout_s: int = 600) -> str:
         """One command of tests/lab/lab; its output."""
-        words = 2 if argv[0] == "fault" else 1
+        words = 2 if argv[0] in ("fault", "machine") else 1
         done = subprocess.run(
             [str(LAB), *argv[:words], "--name", self.name, *argv[words:]],
             stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -32,7 +33,7 @@ GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0,115200"
 GRUB_TERMINAL="console serial"
 """
 # Nobody misses them in a machine that lives for an hour, and each costs it time.
-MASKED = tuple(unit for unit in images.MASKED if unit.endswith(".timer"))
+MASKED = ("e2scrub_reap.service", *(unit for unit in images.MASKED if unit.endswith(".timer")))
 
 
 def build(image: Image) -> Path:
@@ -40,19 +41,25 @@ def build(image: Image) -> Path:
     tree = _tree(image)
     sources = [hashlib.sha256((SCRIPTS / name).read_bytes()).hexdigest() for name in ("lay-out", "finish")]
     key = key_of([FORMAT, tree.name, image.table, str(image.disk_gib), *sources])
-    return build_once(f"disk-{image.release}", key, lambda target: _make_disk(image, tree, target))
+    return _used(build_once(f"disk-{image.release}", key, lambda target: _make_disk(image, tree, target)))
+
+
+def _used(path: Path) -> Path:
+    """The cache drops what has not been used for longest."""
+    os.utime(path)
+    return path
 
 
 def _tree(image: Image) -> Path:
     """What is installed on the disk, as files."""
     kind = f"tree-{image.release}"
-    common_key = key_of([FORMAT, images.FORMAT, image.release, GRUB, *image.common])
+    common_key = key_of([FORMAT, images.FORMAT, image.release, GRUB, *MASKED, *image.common])
     # Not twice from scratch: most of it is the same in every machine.
-    common = build_once(kind, common_key, lambda target: _make_common(image, target))
+    common = _used(build_once(kind, common_key, lambda target: _make_common(image, target)))
     if not image.special and image.network == "networkd":
         return common
     key = key_of([FORMAT, common.name, image.network, INSTALL.read_text(), *image.special])
-    return build_once(kind, key, lambda target: _make_special(image, common, target))
+    return _used(build_once(kind, key, lambda target: _make_special(image, common, target)))
 
 
 def _make_common(image: Image, target: Path) -> None:

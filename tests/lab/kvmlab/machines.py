@@ -35,7 +35,7 @@ from kvmlab.run import Process, run, say, wait_until
 from kvmlab.shape import RELEASES
 from kvmlab.state import LabRecord, MachineRecord, all_names
 
-BOOT_S = 240
+BOOT_S = 300
 HALT_S = 90
 
 
@@ -91,22 +91,25 @@ def _create(lab: LabRecord, names: Sequence[str], wanted: Machine) -> None:
 
 def boot(lab: LabRecord, names: Sequence[str]) -> None:
     """Boot machines side by side; returns when ssh answers on each."""
-    off = [lab.machine(name) for name in dict.fromkeys(names) if not lab.machine(name).running]
-    for name in names:
-        if lab.machine(name).running:
-            say(f"{name} is running already; nothing to do")
-    for record in off:
-        _launch(lab, record)
-        lab.save()
+    records = [lab.machine(name) for name in dict.fromkeys(names)]
+    for record in records:
+        if not record.running:
+            record.listed = False
+            _launch(lab, record)
+            lab.save()
+        elif record.listed:
+            say(f"{record.machine.name} is running already; nothing to do")
+    # One that runs without being listed: whoever started it was stopped while it booted.
+    awaited = [record for record in records if not record.listed]
     _pin(lab)
-    with ThreadPoolExecutor(max_workers=max(1, len(off))) as pool:
-        for future in [pool.submit(await_ssh, lab, record.machine.name) for record in off]:
+    with ThreadPoolExecutor(max_workers=max(1, len(awaited))) as pool:
+        for future in [pool.submit(await_ssh, lab, record.machine.name) for record in awaited]:
             future.result()
-    for record in off:
+    for record in awaited:
         record.listed = True
     lab.save()
     inventory.write(lab)
-    for record in off:
+    for record in awaited:
         say(f"{record.machine.name} is up: {record.machine.address}; inventory {lab.paths.inventory(lab.owner)}")
 
 
@@ -260,5 +263,5 @@ def _prune() -> None:
     labs = [lab for lab in map(lifecycle.load_broken, all_names(STATE)) if lab]
     used = {Path(record.base) for lab in labs for record in lab.machines.values()}
     for release in RELEASES:
-        prune(f"disk-{release}", used, newest=4)
-        prune(f"tree-{release}", (), newest=4)
+        prune(f"disk-{release}", used, newest=6)
+        prune(f"tree-{release}", (), newest=6)
