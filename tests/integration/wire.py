@@ -1,0 +1,53 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Read along on the lab's switch, and look for a text in what goes by."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from typing import Dict, Iterator
+
+from .fleet import LAB, Lab
+
+# Runs in the switch's namespace until its standard input ends. Frames longer than one packet count once per port.
+_READER = """
+import json, select, socket, struct, sys
+marker, port = sys.argv[1].encode(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+port.setsockopt(socket.SOL_SOCKET, 33, 256 << 20)  # SO_RCVBUFFORCE
+print("reading", flush=True)
+seen = {"bytes": 0, "marked": 0}
+while True:
+    ready = select.select([port, sys.stdin], [], [])[0]
+    if port in ready:
+        frame = port.recv(1 << 18)
+        seen["bytes"] += len(frame)
+        seen["marked"] += marker in frame
+    else:
+        break
+seen["lost"] = struct.unpack("II", port.getsockopt(263, 6, 8))[1]  # SOL_PACKET, PACKET_STATISTICS
+print(json.dumps(seen), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def reading(lab: Lab, marker: str) -> Iterator[Dict[str, int]]:
+    """Inside the block the wire is read. Afterwards the dictionary has bytes, marked (frames with the text), lost (frames)."""
+    reader = subprocess.Popen(
+        [str(LAB), "ns", "--name", lab.name, "--", "python3", "-c", _READER, marker],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert reader.stdin is not None and reader.stdout is not None
+    seen: Dict[str, int] = {}
+    try:
+        assert reader.stdout.readline().strip() == "reading"
+        yield seen
+    finally:
+        reader.stdin.close()
+        seen.update(json.loads(reader.stdout.readline() or "{}"))
+        reader.wait(timeout=30)
