@@ -11,6 +11,7 @@ The tests build on each other, in this order: a machine takes a minute to boot, 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -28,9 +29,10 @@ NAME = "share"
 HYPERVISORS = ("hv1", "hv2")
 RELEASES = {"hv1": "bookworm", "hv2": "trixie"}
 SHARE = "/srv/nfs/images"
+STRICT = "/srv/nfs/strict"
 IMAGE = "%s/web1.raw" % SHARE
 OUTSIDER = "10.77.0.199"
-AS_QEMU = ("runuser", "-u", "libvirt-qemu", "--")
+AS_QEMU = ("setpriv", "--reuid=64055", "--regid=64055", "--clear-groups")
 # In the guest's own network, the same behind each hypervisor.
 GUEST = "http://192.168.122.101/"
 _GET = "import sys,urllib.request as r;print(r.urlopen(sys.argv[1],timeout=3).read().decode())"
@@ -50,7 +52,11 @@ def start(name: str, *options: str) -> None:
 
 @pytest.fixture(name="site", scope="module")
 def fixture_site() -> Iterator[Lab]:
-    """Three machines after kvmops.fleet.site."""
+    """Three machines after kvmops.fleet.site. KVMOPS_LAB_SHARE names a lab where they are already, which stays up."""
+    given = os.environ.get("KVMOPS_LAB_SHARE")
+    if given:
+        yield Lab(given, inventory_of(ROOT / ".lab" / given))
+        return
     subprocess.run([str(LAB), "up", "--name", NAME, "--hosts", "0"], check=True, stdin=subprocess.DEVNULL)
     try:
         start("nfs1", "--packages", "nfs-kernel-server")
@@ -78,7 +84,10 @@ def inventory_of(folder: Path) -> Path:
             "hosts": {
                 "nfs1": dict(
                     machines["nfs1"],
-                    nfs_server_exports=[{"path": SHARE}],
+                    nfs_server_exports=[
+                        {"path": SHARE},
+                        {"path": STRICT, "anonymous_uid": 65534, "anonymous_gid": 65534},
+                    ],
                     # How long guests wait after a restart; the kernel's own 90 s would make a long test.
                     nfs_server_settings={"grace-time": 15, "lease-time": 15},
                 )
@@ -87,7 +96,7 @@ def inventory_of(folder: Path) -> Path:
         "hypervisors": {
             "hosts": {host: machines[host] for host in HYPERVISORS},
             "vars": {
-                "nfs_client_mounts": [share],
+                "nfs_client_mounts": [share, {"server": server, "export": STRICT, "path": STRICT}],
                 "nfs_client_wait_s": 20,
                 "hypervisor_tls_ca_dir": str(folder / "ca"),
             },
@@ -96,6 +105,13 @@ def inventory_of(folder: Path) -> Path:
     path = folder / "site.yml"
     path.write_text(yaml.safe_dump(inventory), encoding="utf-8")
     return path
+
+
+def address(lab: Lab, machine: str) -> str:
+    for group in yaml.safe_load(lab.inventory.read_text(encoding="utf-8"))["all"]["children"].values():
+        if machine in group["hosts"]:
+            return str(group["hosts"][machine]["ansible_host"])
+    raise AssertionError("no machine %s" % machine)
 
 
 def guest_says(lab: Lab, host: str) -> Dict[str, int]:
@@ -122,12 +138,10 @@ def _after(found: Dict[str, int], record: int) -> Dict[str, int]:
 def test_the_share_is_exported_to_the_hypervisors_alone(site: Lab) -> None:
     shown = " ".join(site.sh("nfs1", "exportfs", "-v").split())
     for host in HYPERVISORS:
-        address = yaml.safe_load(site.inventory.read_text())["all"]["children"]["hypervisors"]["hosts"][host][
-            "ansible_host"
-        ]
-        options = re.findall(r"%s %s\((\S*)\)" % (SHARE, re.escape(address)), shown)
+        own = address(site, host)
+        options = re.findall(r"%s %s\((\S*)\)" % (SHARE, re.escape(own)), shown)
         assert len(options) == 1 and {"rw", "sync", "root_squash"} <= set(options[0].split(",")), shown
-    assert shown.count(SHARE) == 2 and "<world>" not in shown, shown
+    assert shown.count(SHARE) == shown.count(STRICT) == 2 and "<world>" not in shown, shown
     assert site.sh("nfs1", "stat", "--format=%u:%g %a", SHARE).strip() == "64055:64055 755"
     # NFSv4 has one port; nothing of NFSv3 is there.
     listening = site.sh("nfs1", "ss", "-lntuH").split("\n")
@@ -138,25 +152,37 @@ def test_the_share_is_exported_to_the_hypervisors_alone(site: Lab) -> None:
 
 
 def test_mounts_and_pools(site: Lab) -> None:
+    ask = (
+        "findmnt --noheadings --output OPTIONS --types nfs4 {share}; systemctl is-enabled srv-nfs-images.mount;"
+        "virsh -q pool-info images | grep State; id --user libvirt-qemu; getent group libvirt-qemu | cut -d: -f3"
+    )
     for host in HYPERVISORS:
-        options = (
-            site.sh(host, "findmnt", "--noheadings", "--output", "OPTIONS", "--types", "nfs4", SHARE).strip().split(",")
-        )
-        assert {"vers=4.2", "hard", "nosuid", "nodev", "noexec"} <= set(options), options
-        assert site.sh(host, "systemctl", "is-enabled", "srv-nfs-images.mount").strip() == "enabled"
-        assert "running" in site.virsh(host, "pool-info", "images")
-        assert site.sh(host, "id", "--user", "libvirt-qemu").strip() == "64055"
-        assert site.sh(host, "getent", "group", "libvirt-qemu").split(":")[2] == "64055"
+        options, *rest = site.sh(host, "sh", "-c", ask.format(share=SHARE)).split("\n")
+        assert {"vers=4.2", "hard", "nosuid", "nodev", "noexec"} <= set(options.split(",")), options
+        assert " ".join(rest).split() == ["enabled", "State:", "running", "64055", "64055"]
 
 
-def test_what_one_writes_the_other_reads_but_root_does_not(site: Lab) -> None:
-    write = 'umask 077; echo "from hv1" > %s/letter' % SHARE
+def test_what_one_writes_the_other_reads_and_root_is_not_root(site: Lab) -> None:
+    """On the guests' share root is QEMU's user, on the strict one it is nobody, on none it is root."""
+    site.sh("nfs1", "sh", "-c", "umask 077; for share in %s %s; do echo roots > $share/roots; done" % (SHARE, STRICT))
+    write = "umask 077; for share in %s %s; do echo from hv1 > $share/letter; done" % (SHARE, STRICT)
     site.sh("hv1", *AS_QEMU, "sh", "-c", write)
-    assert site.sh("hv2", *AS_QEMU, "cat", "%s/letter" % SHARE).strip() == "from hv1"
-    for host in HYPERVISORS:
-        for script in ("cat %s/letter", "touch %s/root", "rm -f %s/letter"):
-            assert "Permission denied" in site.sh(host, "sh", "-c", (script + " 2>&1 || true") % SHARE)
-    site.sh("hv2", *AS_QEMU, "rm", "%s/letter" % SHARE)
+    assert site.sh("hv2", *AS_QEMU, "cat", SHARE + "/letter", STRICT + "/letter") == "from hv1\nfrom hv1\n"
+    script = (
+        "cd {share}; cat letter roots 2>&1; echo mine 2>&1 > mine && stat --format='%u:%g' mine; chown 0 mine 2>&1;"
+        "chmod u+s roots 2>&1; rm -f mine; true"
+    )
+    said = site.sh("hv2", "sh", "-c", script.format(share=SHARE)).splitlines()
+    assert said[0] == "from hv1" and "64055:64055" in said and "roots: Permission denied" in said[1], said
+    assert "changing ownership of 'mine': Operation not permitted" in said[3], said
+    assert "changing permissions of 'roots': Operation not permitted" in said[4], said
+    said = site.sh("hv2", "sh", "-c", script.format(share=STRICT)).splitlines()
+    assert (
+        "letter: Permission denied" in said[0]
+        and "roots: Permission denied" in said[1]
+        and not {"from hv1", "roots"} & set(said)
+    )
+    site.sh("nfs1", "sh", "-c", "rm {0}/letter {0}/roots {1}/letter {1}/roots".format(SHARE, STRICT))
 
 
 def test_a_second_run_changes_nothing_and_one_look_each_suffices(site: Lab) -> None:
@@ -182,16 +208,14 @@ def _acted(task: Dict[str, Any]) -> bool:
 
 def test_an_outsider_cannot_mount(site: Lab) -> None:
     """A network namespace with an address that is no hypervisor's: kept out by the firewall, and by the export without it."""
-    server = yaml.safe_load(site.inventory.read_text())["all"]["children"]["nfs_servers"]["hosts"]["nfs1"][
-        "ansible_host"
-    ]
+    server = address(site, "nfs1")
     card = json.loads(site.sh("hv1", "ip", "-json", "route", "get", server))[0]["dev"]
     make = (
         "ip netns add outsider && ip link add outside link {card} type macvlan mode bridge && ip link set outside netns outsider"
         " && ip -n outsider address add {address}/24 dev outside && ip -n outsider link set outside up"
-        " && ip netns exec outsider ping -c 1 -W 10 {address} && mkdir -p /mnt/outsider"
+        " && ip netns exec outsider ping -c 1 -W 10 {server} && mkdir -p /mnt/outsider"
     )
-    site.sh("hv1", "sh", "-c", make.format(card=card, address=OUTSIDER))
+    site.sh("hv1", "sh", "-c", make.format(card=card, address=OUTSIDER, server=server))
     inside = "ip netns exec outsider timeout {seconds} {command} 2>&1; echo code $?"
     knock = inside.format(seconds=8, command="bash -c '< /dev/tcp/%s/2049'" % server)
     mount = inside.format(seconds=60, command="mount -t nfs -o vers=4.2,retry=0 %s:%s /mnt/outsider" % (server, SHARE))
@@ -216,7 +240,7 @@ def test_an_outsider_cannot_mount(site: Lab) -> None:
 
 
 def test_a_guest_lives_on_the_share_and_migrates(site: Lab) -> None:
-    """libvirt makes its volume as QEMU's user; root of a hypervisor cannot read it; the move copies memory only."""
+    """libvirt makes its volume as QEMU's user, virtlockd locks it across hosts, and the move copies memory only."""
     boot = dict(KERNEL, cmdline="console=ttyS0 kvmops.name=web1 kvmops.ip=192.168.122.101/24")
     plain = {
         "name": "web1",
@@ -233,8 +257,10 @@ def test_a_guest_lives_on_the_share_and_migrates(site: Lab) -> None:
     site.sh("hv1", *AS_QEMU, "mke2fs", "-q", "-F", "-t", "ext4", IMAGE)
     site.one("hv1", "kvm_domain", **dict(plain, state="running"))
     goes_on(site, "hv1", 240, "after its start")
-    for host in HYPERVISORS:
-        assert "Permission denied" in site.sh(host, "sh", "-c", "head -c 1 %s 2>&1 || true" % IMAGE)
+    thief = dict(plain, name="thief", disks=[{"source": IMAGE, "format": "raw"}], networks=[], state="running")
+    refused = site.one("hv2", "kvm_domain", may_fail=True, **thief)
+    assert refused["failed"] and "lock" in refused["msg"], refused["msg"]
+    site.one("hv2", "kvm_domain", name="thief", state="absent")
 
     before = guest_says(site, "hv1")
     began = time.monotonic()
@@ -301,7 +327,7 @@ def test_a_share_in_use_stays_and_nothing_was_lost(site: Lab) -> None:
 
 def test_a_host_that_is_up_before_its_server_gets_its_pool_later(site: Lab) -> None:
     site.sh("nfs1", "systemctl", "stop", "nfs-server")
-    subprocess.run([str(LAB), "machine", "reboot", "hv2", "--name", NAME], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([str(LAB), "machine", "reboot", "hv2", "--name", site.name], check=True, stdin=subprocess.DEVNULL)
     until(
         lambda: "images" in site.virsh("hv2", "pool-list", "--all", "--name", check=False),
         180,
