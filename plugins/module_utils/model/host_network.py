@@ -14,6 +14,9 @@ BACKENDS = (NETPLAN, NETWORKD, IFUPDOWN)
 
 # The first line of every file of ours.
 MARK = "# Managed by kvmops.fleet host_network."
+# Keeps cloud-init from writing its file again at the next start.
+CLOUD_INIT = "/etc/cloud/cloud.cfg.d/99-kvmops-network.cfg"
+CLOUD_INIT_TEXT = MARK + "\nnetwork:\n  config: disabled\n"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,15 @@ import re
 from dataclasses import replace
 from typing import Dict, List
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.host_network import MARK, Bridge, Files, Found, Job
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.host_network import (
+    CLOUD_INIT,
+    CLOUD_INIT_TEXT,
+    MARK,
+    Bridge,
+    Files,
+    Found,
+    Job,
+)
 
 MAIN = "/etc/network/interfaces"
 FOLDER = "/etc/network/interfaces.d/"
@@ -60,6 +68,8 @@ def render(job: Job) -> Files:
         new[MAIN] = main + ("\n" if main and not main.endswith("\n\n") else "") + "source /etc/network/interfaces.d/*\n"
     files = {path: text for path, text in new.items() if not _is_own(path) or _named(path, job)}
     files = {path: text for path, text in files.items() if text != old.get(path) or _named(path, job)}
+    if any("cloud-init" in path for path in files) and CLOUD_INIT not in found.files:
+        files[CLOUD_INIT] = CLOUD_INIT_TEXT
     dirty = [bridge for bridge in job.work if found.files.get(own_path(bridge.name)) != new[own_path(bridge.name)]]
     dirty = dirty or list(job.work)
     return _commands(Files(files, carried=carried), dirty, taken, found)

@@ -14,6 +14,8 @@ import copy
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host_network import (
+    CLOUD_INIT,
+    CLOUD_INIT_TEXT,
     MARK,
     Bridge,
     Files,
@@ -23,7 +25,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.host_network im
 )
 
 FOLDER = "/etc/netplan/"
-CLOUD_INIT = "/etc/cloud/cloud.cfg.d/99-kvmops-network.cfg"
 KINDS = ("ethernets", "bonds", "vlans")
 # What says how a device is addressed; the rest of an entry is about the device itself.
 ADDRESSING = (
@@ -72,8 +73,7 @@ def render(job: Job, yaml: Yaml) -> Files:
         elif _is_own(path) and _named(path, job):
             files[path] = found.files[path]
     if any("cloud-init" in path for path in files) and CLOUD_INIT not in found.files:
-        # It would write its file again at the next start.
-        files[CLOUD_INIT] = MARK + "\nnetwork:\n  config: disabled\n"
+        files[CLOUD_INIT] = CLOUD_INIT_TEXT
     commands = (("netplan", "generate"), ("netplan", "apply"))
     return Files(files=files, after=commands, undo_after=commands, carried=carried, problems=tuple(problems))
 
