@@ -92,15 +92,15 @@ def _create(lab: LabRecord, names: Sequence[str], wanted: Machine) -> None:
 def boot(lab: LabRecord, names: Sequence[str]) -> None:
     """Boot machines side by side; returns when ssh answers on each."""
     records = [lab.machine(name) for name in dict.fromkeys(names)]
+    # One that runs without being listed: whoever started it was stopped while it booted.
+    awaited = [record for record in records if not record.running or not record.listed]
     for record in records:
-        if not record.running:
-            record.listed = False
+        if record not in awaited:
+            say(f"{record.machine.name} is running already; nothing to do")
+        elif not record.running:
+            lab.faults = [fault for fault in lab.faults if (fault.kind, fault.host) != ("power", record.machine.name)]
             _launch(lab, record)
             lab.save()
-        elif record.listed:
-            say(f"{record.machine.name} is running already; nothing to do")
-    # One that runs without being listed: whoever started it was stopped while it booted.
-    awaited = [record for record in records if not record.listed]
     _pin(lab)
     with ThreadPoolExecutor(max_workers=max(1, len(awaited))) as pool:
         for future in [pool.submit(await_ssh, lab, record.machine.name) for record in awaited]:
