@@ -94,3 +94,8 @@ def test_polkit_gets_rules_only_where_it_reads_them(release: str) -> None:
     found = variables("hypervisor", release)
     assert found["__hypervisor_polkit_rules"] == (release != "ubuntu-22.04")
     assert found["__hypervisor_source_polkit"] == (["policykit-1"] if release == "ubuntu-22.04" else ["polkitd"])
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_kernel_setting_for_postcopy_is_spared_where_libvirt_opens_the_device(release: str) -> None:
+    assert variables("hypervisor", release)["__hypervisor_postcopy_by_device"] == (release in SPLIT)
