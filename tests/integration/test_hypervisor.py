@@ -37,7 +37,9 @@ class Told:
                     name = task["task"]["name"].split(" : ", 1)[-1]
                     self.results.setdefault(name, []).append(task["hosts"][host])
         self.changed = [name for name, results in self.results.items() if any(r.get("changed") for r in results)]
-        self.words = "\n".join(str(r.get("msg", "")) for results in self.results.values() for r in results)
+        said = [r for results in self.results.values() for r in results]
+        said += [item for r in said for item in r.get("results", [])]
+        self.words = "\n".join(str(r.get("msg", "")) for r in said)
 
 
 def roll(lab: Lab, host: str, *argv: str, may_fail: bool = False, **variables: Any) -> Told:
@@ -145,14 +147,12 @@ time.sleep(60)
 
 def locks(lab: Lab, host: str) -> None:
     shell(lab, host, "truncate -s 8M /var/lib/libvirt/images/one.img; cat > /root/locked.xml <<'END'\n%s\nEND" % DOMAIN)
-    hold = (
-        "python3 -c '%s' > /root/held & echo $! > /root/holder; until grep -q held /root/held; do :; done" % ELSEWHERE
-    )
-    shell(lab, host, hold)
-    said = shell(lab, host, "virsh -q create /root/locked.xml 2>&1; kill $(cat /root/holder)", check=False)
-    assert "Lockspace resource '/var/lib/libvirt/images/one.img' is locked" in said
+    hold = "rm -f /root/held; python3 -c '%s' > /root/held 2>&1 < /dev/null & holder=$!;" % ELSEWHERE
+    hold += "until test -s /root/held; do :; done; cat /root/held; virsh -q create /root/locked.xml 2>&1; kill $holder"
+    said = shell(lab, host, hold, check=False)
+    assert "held" in said and "Lockspace resource '/var/lib/libvirt/images/one.img' is locked" in said, said
     assert lab.state(host, "locked") is None
-    shell(lab, host, "virsh -q create /root/locked.xml; rm /root/locked.xml /root/held /root/holder")
+    shell(lab, host, "virsh -q create /root/locked.xml; rm /root/locked.xml /root/held")
     assert shell(lab, host, "find /proc/$(pidof virtlockd)/fd -lname '*/one.img'") != ""
     shell(lab, host, "virsh -q destroy locked; rm /var/lib/libvirt/images/one.img")
 
@@ -291,13 +291,13 @@ def tarball(folder: Path, version: str, make: str = "") -> Dict[str, str]:
 
 
 def source(lab: Lab, tmp_path: Path) -> None:
-    def built(may_fail: bool = False, tool: str = "make", **qemu: Any) -> Told:
+    def built(may_fail: bool = False, **qemu: Any) -> Told:
         return roll(
             lab,
             "kvm3",
             may_fail=may_fail,
             hypervisor_install_method="source",
-            hypervisor_source_packages=[tool],
+            hypervisor_source_packages=["make", "xz-utils"],
             hypervisor_source={"qemu": qemu},
         )
 
@@ -329,7 +329,7 @@ def repair(lab: Lab) -> None:
     process = shell(lab, "kvm2", "cat /run/libvirt/qemu/web2.pid")
     shell(lab, "kvm2", "systemctl -q disable --now virtlockd.socket libvirtd.socket libvirtd.service")
     told = roll(lab, "kvm2")
-    assert {"Run the daemons' sockets now and after a reboot", "Write files of our own"} == set(told.changed)
+    assert "Run the daemons' sockets now and after a reboot" in told.changed
     assert lab.state("kvm2", "web2") == "running"
     until(lambda: shell(lab, "kvm2", "systemctl is-active virtlockd.socket", check=False) == "active", 5, "virtlockd")
     assert shell(lab, "kvm2", "cat /run/libvirt/qemu/web2.pid") == process
