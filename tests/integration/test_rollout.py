@@ -16,6 +16,8 @@ import pytest
 
 from .fleet import ANSIBLE_PLAYBOOK, LAB, ROOT, Lab
 
+pytestmark = pytest.mark.rollout
+
 HOSTS = ("kvm1", "kvm2", "kvm3")
 # Actions that never leave the controller.
 LOCAL = {"assert", "debug", "fail", "include_tasks", "include_vars", "meta", "set_fact", "set_stats"}
