@@ -252,6 +252,58 @@ def test_the_clock_is_checked(base: Lab) -> None:
     assert "clock" not in messages(play(base, "--tags", "firewall", host_base_time="unmanaged"))
 
 
+def test_the_clock_is_kept_by_chrony(base: Lab) -> None:
+    """kvm3 asks kvm1. Both leave the clock itself alone (-x): it is this machine's."""
+    for host in LOOKED_AT:
+        base.sh(host, "sh", "-c", "echo 'DAEMON_OPTS=\"-F 1 -x\"' > /etc/default/chrony")
+    base.sh(
+        "kvm1",
+        "sh",
+        "-c",
+        "mkdir -p /etc/chrony/conf.d; printf 'local stratum 8\\nallow\\n' > /etc/chrony/conf.d/lab.conf",
+    )
+    allow = [{"port": 123, "proto": "udp", "from": ["peers"]}]
+    play(base, "--limit", "kvm1", host_base_time="managed", host_base_firewall_allow=allow)
+    kept = {"host_base_time": "managed", "host_base_time_servers": ["10.77.0.11"]}
+    play(base, "--limit", "kvm3", **kept)
+    until(lambda: "Normal" in base.sh("kvm3", "chronyc", "-n", "tracking", check=False), 30, "kvm3 has the time")
+    again = play(base, "--limit", "kvm3", **kept)
+    assert changed(again)["kvm3"] == 0 and "WARNING" not in messages(again)
+    assert "10.77.0.11" in base.sh("kvm3", "chronyc", "-n", "sources")
+    for host in LOOKED_AT:
+        base.sh(host, "apt-get", "purge", "--yes", "-qq", "chrony")
+    play(base)
+
+
+def test_ufw_does_the_same(base: Lab) -> None:
+    """On both releases, from nftables and back; the administrator's own rule stays throughout."""
+    hosts = ("--limit", "kvm1,kvm3")
+    play(base, *hosts, host_base_firewall_tool="ufw")
+    assert_closed(base)
+    assert "kvmops_fleet" not in base.sh("kvm1", "nft", "list", "tables")
+    assert set(changed(play(base, *hosts)).values()) == {0}, "auto stays with ufw where ufw is on"
+    for host in LOOKED_AT:
+        base.sh(host, "ufw", "allow", "from", "10.77.0.250", "to", "any", "port", "8080", "proto", "tcp")
+        base.sh(host, "ip6tables", "-F", "ufw6-user-input")
+    told = play(base, *hosts, inventory=without(base, "kvm2"))
+    assert min(changed(told).values()) > 0
+    for host, address in LOOKED_AT.items():
+        assert "10.77.0.12" not in base.sh(host, "ufw", "status")
+        assert outsider(base, address) == {address: [8080]}
+    play(base, *hosts)
+    assert reached(base.sh("kvm2", "python3", "-c", PROBE % (PORTS,), "10.77.0.13"))["10.77.0.13"] == [22, 16514, 49152]
+    refused = play(base, *hosts, fails=True, host_base_firewall_tool="nftables")
+    assert "ufw is on" in messages(refused) and set(changed(refused).values()) == {0}
+    for host in LOOKED_AT:
+        base.sh(host, "ufw", "disable")
+    play(base, *hosts)
+    for host in LOOKED_AT:
+        assert "kvmops" not in base.sh(host, "cat", "/etc/ufw/user.rules")
+        assert "10.77.0.250" in base.sh(host, "cat", "/etc/ufw/user.rules")
+        base.sh(host, "apt-get", "purge", "--yes", "-qq", "ufw")
+    assert_closed(base)
+
+
 def test_unmanaged_touches_nothing_and_disabled_warns(base: Lab) -> None:
     base.sh("kvm1", "nft", "flush", "chain", "inet", "kvmops_fleet", "input")
     assert set(changed(play(base, "--limit", "kvm1", host_base_firewall="unmanaged")).values()) == {0}
