@@ -318,13 +318,9 @@ def test_a_share_in_use_stays_and_nothing_was_lost(site: Lab) -> None:
     assert site.state("hv2", "web1") == "running" and "running" in site.virsh("hv2", "pool-info", "images")
 
     site.virsh("hv2", "destroy", "web1")
-    told = site.playbook("kvmops.fleet.site", "--limit", "hv1", *gone)
-    assert site.sh(
-        "hv1",
-        "sh",
-        "-c",
-        "findmnt --types nfs4; ls /etc/systemd/system | grep srv-nfs; ls -d /srv/nfs/images 2>&1; true",
-    ) in ("ls: cannot access '/srv/nfs/images': No such file or directory\n")
+    site.playbook("kvmops.fleet.site", "--limit", "hv1", *gone)
+    left = "findmnt {0}; ls /etc/systemd/system | grep srv-nfs-images; ls -d {0} 2>&1; true".format(SHARE)
+    assert site.sh("hv1", "sh", "-c", left) == "ls: cannot access '%s': No such file or directory\n" % SHARE
     assert "images" not in site.virsh("hv1", "pool-list", "--all", "--name")
 
     read = "e2fsck -p {0} > /dev/null; test $? -le 1 && debugfs -R 'cat /records' {0} 2> /dev/null".format(IMAGE)
