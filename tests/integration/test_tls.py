@@ -106,6 +106,7 @@ def test_a_host_without_certificates_is_named_before_anything_moves(clean: Lab) 
 
 def test_certificates_that_end_are_renewed_and_guests_run_on(clean: Lab) -> None:
     clean.one("kvm1", "kvm_domain", **guest("web1", 101))
+    clean.one("kvm2", "kvm_domain", **guest("web2", 102))  # a daemon without guests ends when idle
     was = {host: (ends(clean, host), daemon(clean, host)) for host in HOSTS}
     process = clean.sh("kvm1", "cat", "/run/libvirt/qemu/web1.pid")
     expire(clean, "kvm1")
