@@ -14,6 +14,8 @@ import pytest
 
 from .fleet import Lab, until
 
+pytestmark = pytest.mark.rollout
+
 HOSTS = {"kvm1": "10.77.0.11", "kvm2": "10.77.0.12", "kvm3": "10.77.0.13"}
 PORTS = (22, 111, 2049, 8080, 16514, 49152)
 # Both releases, one address family each.
@@ -40,8 +42,6 @@ while True:
 """
 PROBE = """
 import json, socket, sys
-
-pytestmark = pytest.mark.rollout
 def ask(address, port):
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as door:
         door.settimeout(0.5)

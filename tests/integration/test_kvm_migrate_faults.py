@@ -117,7 +117,7 @@ def test_an_offline_copy_cut_short_leaves_the_source_the_owner(clean: Lab) -> No
         move = Running(clean, name="web1", host="kvm2")
         part = f"{IMAGES}/.web1.qcow2.kvmops-part"
         until(lambda: exists(clean, "kvm2", part), 30, "the copy began")
-        clean.sh("kvm2", "pkill", "-f", "far_side")
+        clean.sh("kvm2", "pkill", "-f", "kvmops/ssh-gate")
         failed = move.result()
     finally:
         clean.lab("fault", "rate", "kvm1", "none")
