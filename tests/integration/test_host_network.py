@@ -281,7 +281,7 @@ def test_a_host_that_restarts_in_the_middle_has_its_old_network(bare: Lab) -> No
         for host in ADDRESS:
             bare.lab("fault", "power-on", host)
         told = run.result()
-    assert said(told).count("the host restarted before the change was confirmed") == len(ADDRESS)
+    assert said(told).count("the host restarted before the change was confirmed") >= len(ADDRESS)
     for host, address in ADDRESS.items():
         assert told["stats"][host]["failures"] == 1
         assert bare.sh(host, "sh", "-c", files) == before[host]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import subprocess
@@ -13,6 +14,12 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
 
 from .fleet import ANSIBLE_PLAYBOOK, LAB, ROOT, Lab
 
@@ -20,7 +27,7 @@ pytestmark = pytest.mark.rollout
 
 HOSTS = ("kvm1", "kvm2", "kvm3")
 # Actions that never leave the controller.
-LOCAL = {"assert", "debug", "fail", "include_tasks", "include_vars", "meta", "set_fact", "set_stats"}
+LOCAL = {"assert", "debug", "fail", "include_tasks", "include_vars", "meta", "set_fact", "set_stats", "validate_argument_spec"}
 # Facts, a look per role, and one question to libvirt.
 ROUND_TRIPS = 4
 # What any command over ssh leaves, what time leaves, and apt's index of its own lists.
@@ -94,9 +101,18 @@ def authority_keys(lab: Lab) -> List[Path]:
 
 
 def private_keys(text: str) -> List[List[str]]:
-    """The lines of each private key in PEM form, without its marks."""
-    found = re.findall(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n(.*?)\n-----END", text, re.S)
-    return [[line for line in key.split("\n") if len(line) > 20] for key in found]
+    """The lines of each private key in PEM form, without its marks, and without those that hold its public half only."""
+    found = re.findall(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n.*?\n-----END [A-Z ]*PRIVATE KEY-----\n", text, re.S)
+    return [secret_lines(key) for key in found]
+
+
+def secret_lines(key: str) -> List[str]:
+    read = load_ssh_private_key if "OPENSSH" in key else load_pem_private_key
+    public = read(key.encode(), None).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    lines = [line for line in key.split("\n")[1:-2] if len(line) > 20]
+    secret = [line for line in lines if base64.b64decode(line + "=" * (-len(line) % 4)) not in public]
+    assert secret, "a key without a secret was found"
+    return secret
 
 
 def test_a_second_run_changes_nothing_and_costs_few_round_trips(bare: Lab) -> None:

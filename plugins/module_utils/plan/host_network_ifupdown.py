@@ -23,6 +23,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.host_network im
     Found,
     Job,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.host_network_drift import differences
 
 MAIN = "/etc/network/interfaces"
 FOLDER = "/etc/network/interfaces.d/"
@@ -70,8 +71,12 @@ def render(job: Job) -> Files:
     files = {path: text for path, text in files.items() if text != old.get(path) or _named(path, job)}
     if any("cloud-init" in path for path in files) and CLOUD_INIT not in found.files:
         files[CLOUD_INIT] = CLOUD_INIT_TEXT
-    dirty = [bridge for bridge in job.work if found.files.get(own_path(bridge.name)) != new[own_path(bridge.name)]]
-    dirty = dirty or list(job.work)
+    # What somebody deleted or changed by hand comes again, though its file is as it should be.
+    dirty = [
+        bridge
+        for bridge in job.work
+        if found.files.get(own_path(bridge.name)) != new[own_path(bridge.name)] or differences(bridge, found)
+    ]
     return _commands(Files(files, carried=carried), dirty, taken, found)
 
 
