@@ -20,9 +20,9 @@ HOSTS = ("kvm1", "kvm2", "kvm3")
 
 @pytest.fixture(name="lab", scope="session")
 def fixture_lab() -> Iterator[Lab]:
-    """Up for the whole run. KVMOPS_LAB names one that is up already and stays up; else `test` is started and ended."""
+    """Up for the whole run. KVMOPS_LAB names one that is up already and stays up; else each worker starts and ends its own."""
     given = os.environ.get("KVMOPS_LAB")
-    name = given or "test"
+    name = given or "test-%s" % os.environ.get("PYTEST_XDIST_WORKER", "one")
     words = ["--name", name, "--hosts", "3", "--os", "bookworm,bookworm,trixie", "--shared-storage", "nfs"]
     subprocess.run([str(LAB), "up", *words], check=True, stdin=subprocess.DEVNULL)
     folder = ROOT / ".lab" if name == "lab" else ROOT / ".lab" / name

@@ -27,7 +27,17 @@ pytestmark = pytest.mark.rollout
 
 HOSTS = ("kvm1", "kvm2", "kvm3")
 # Actions that never leave the controller.
-LOCAL = {"assert", "debug", "fail", "include_tasks", "include_vars", "meta", "set_fact", "set_stats", "validate_argument_spec"}
+LOCAL = {
+    "assert",
+    "debug",
+    "fail",
+    "include_tasks",
+    "include_vars",
+    "meta",
+    "set_fact",
+    "set_stats",
+    "validate_argument_spec",
+}
 # Facts, a look per role, and one question to libvirt.
 ROUND_TRIPS = 4
 # What any command over ssh leaves, what time leaves, and apt's index of its own lists.
