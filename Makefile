@@ -15,7 +15,7 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
 .PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration \
-	test-machines test-rollout test-source molecule demo screenshot bench-rollout lab-up lab-down test clean
+	test-machines test-source molecule demo screenshot bench-rollout lab-up lab-down test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,10 +77,8 @@ build: venv-sanity ## the package, and what Galaxy's importer says about it
 # --- on real hosts --------------------------------------------------------------------------------------------------
 
 integration: setup ## every module on lab hosts, then faults
-	pytest tests/integration -m "not machine and not long and not rollout" -v --durations=15
-
-test-rollout: setup ## the roles in depth, on lab hosts that they change
-	pytest tests/integration -m "rollout and not machine and not long" -v --durations=15
+	@# Two at a time, each with a lab of its own: most of a test is waiting for hosts.
+	pytest tests/integration -m "not machine and not long" -v --durations=15 -n 2 --dist loadfile
 
 test-source: setup ## QEMU and libvirt built from source on a bare host: half an hour
 	pytest tests/integration/test_source_build.py -m long -v

@@ -14,8 +14,6 @@ import pytest
 
 from .fleet import Lab, until
 
-pytestmark = pytest.mark.rollout
-
 HOSTS = {"kvm1": "10.77.0.11", "kvm2": "10.77.0.12", "kvm3": "10.77.0.13"}
 PORTS = (22, 111, 2049, 8080, 16514, 49152)
 # Both releases, one address family each.

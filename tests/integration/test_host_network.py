@@ -23,8 +23,6 @@ import pytest
 
 from .fleet import LAB, ROOT, Lab, until
 
-pytestmark = pytest.mark.rollout
-
 NETWORKD, IFUPDOWN = "kvm1", "kvm2"
 ADDRESS = {"kvm1": "10.77.0.11", "kvm2": "10.77.0.12"}
 BOTH = "kvm1,kvm2"

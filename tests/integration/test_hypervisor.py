@@ -20,8 +20,6 @@ import pytest
 
 from .fleet import Lab, guest, until
 
-pytestmark = pytest.mark.rollout
-
 HERE = Path(__file__).resolve().parent
 LAB_QEMU_CONF = {"cgroup_controllers": [], "security_driver": "none"}
 ROLE = "kvmops.fleet.hypervisor"

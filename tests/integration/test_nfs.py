@@ -19,8 +19,6 @@ import pytest
 
 from .fleet import LAB, ROOT, Lab
 
-pytestmark = pytest.mark.rollout
-
 HOSTS = ("kvm1", "kvm2")
 MOUNT = {"server": "10.77.0.12", "export": "/srv/nfs/images", "path": "/srv/nfs/images-a", "pool": "images"}
 # What the roles would change, and the users.

@@ -23,8 +23,6 @@ from cryptography.hazmat.primitives.serialization import (
 
 from .fleet import ANSIBLE_PLAYBOOK, LAB, ROOT, Lab
 
-pytestmark = pytest.mark.rollout
-
 HOSTS = ("kvm1", "kvm2", "kvm3")
 # Actions that never leave the controller.
 LOCAL = {

@@ -12,14 +12,11 @@ import shlex
 from pathlib import Path
 from typing import Any, Dict, List
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from .fleet import Lab, Task, answers, guest, until
 from .wire import reading
-
-pytestmark = pytest.mark.rollout
 
 HOSTS = ("kvm1", "kvm2", "kvm3")
 ADDRESSES = {"kvm1": "10.77.0.11", "kvm2": "10.77.0.12", "kvm3": "10.77.0.13"}

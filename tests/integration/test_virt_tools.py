@@ -19,8 +19,6 @@ import pytest
 
 from .fleet import LAB, ROOT, Lab
 
-pytestmark = pytest.mark.rollout
-
 DESKS = tuple(os.environ.get("KVMOPS_DESKS", "kvm3").split(","))
 FACTS = {"gather_facts": True, "gather_subset": ["!all", "!min", "distribution", "ssh_pub_keys"]}
 FILES = (
