@@ -59,7 +59,7 @@ def fixture_built() -> Iterator[Lab]:
         part: {"tarball": str(path), "checksum": hashlib.sha256(path.read_bytes()).hexdigest()}
         for part, path in tarballs().items()
     }
-    # Debian's tarball of QEMU has no firmware in it, unlike its publisher's.
+    # Debian's tarball of QEMU has neither firmware nor Python wheels in it, unlike its publisher's.
     source["qemu"]["configure"] = [
         "--target-list=x86_64-softmmu",
         "--disable-docs",
@@ -70,7 +70,7 @@ def fixture_built() -> Iterator[Lab]:
         "hypervisor_install_method": "source",
         "hypervisor_source": source,
         "hypervisor_daemons": "modular",
-        "hypervisor_extra_packages": ["ipxe-qemu", "qemu-system-data", "seabios"],
+        "hypervisor_extra_packages": ["ipxe-qemu", "python3-pycotap", "qemu-system-data", "seabios"],
     }
     extra = lab.inventory.parent / "source.json"
     extra.write_text(json.dumps({"all": {"hosts": {"kvm2": more}}}), encoding="utf-8")
