@@ -18,7 +18,7 @@ from kvmlab.run import Process, run, wait_until
 from kvmlab.shape import Host
 from kvmlab.state import HostRecord, LabRecord
 
-BOOT_S = 60
+BOOT_S = 180
 HALT_S = 20
 # /proc/sys/net and /sys of the host's own network namespace; everything else in /sys and /proc/sys stays read-only,
 # as it belongs to the outer kernel.

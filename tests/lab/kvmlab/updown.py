@@ -14,7 +14,7 @@ from kvmlab.run import run, say, wait_until
 from kvmlab.shape import RELEASES, Host, Shape
 from kvmlab.state import LabRecord, all_names, describe, load
 
-SERVICE_S = 60
+SERVICE_S = 180
 
 
 def up(name: str, shape: Shape, *, bare: bool) -> None:
