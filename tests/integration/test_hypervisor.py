@@ -282,7 +282,7 @@ def tarball(folder: Path, version: str, make: str = "") -> Dict[str, str]:
         "all:\n\t%s\n\tid -un > builder\n\tprintf '#!/bin/sh\\necho tiny %s\\n' > program\n"
         "install:\n\tinstall -D program $(DESTDIR)@prefix@/bin/qemu-system-x86_64\n"
         "\tinstall -D -m 644 options $(DESTDIR)@prefix@/options\n\tinstall -D -m 644 builder $(DESTDIR)@prefix@/builder\n"
-        % (make or "true", version)
+        "\tinstall -D -m 644 options $(DESTDIR)/etc/tiny.conf\n" % (make or "true", version)
     )
     path = folder / ("tiny-%s.tar.xz" % version)
     with tarfile.open(path, "w:xz") as archive:
@@ -313,15 +313,17 @@ def source(lab: Lab, tmp_path: Path) -> None:
         options = shell(lab, "kvm3", "cat /opt/tiny/options")
         assert options.startswith("--prefix=/opt/tiny --localstatedir=/var --sysconfdir=/etc")
         assert shell(lab, "kvm3", "cat /opt/tiny/builder") == "kvmops-build"
+        assert shell(lab, "kvm3", "cat /etc/tiny.conf") == options
+        shell(lab, "kvm3", "echo mine > /etc/tiny.conf")
         assert built(**one).changed == []
 
         told = built(may_fail=True, **tarball(tmp_path, "2", make="echo no such header; false"))
         assert told.failed and "no such header" in told.words and '"build"' in told.words and "untouched" in told.words
         assert version() == "tiny 1"
         built(**tarball(tmp_path, "3"))
-        assert version() == "tiny 3"
+        assert version() == "tiny 3" and shell(lab, "kvm3", "cat /etc/tiny.conf") == "mine"
     finally:
-        shell(lab, "kvm3", "rm -rf /opt/tiny /var/lib/kvmops/source; userdel kvmops-build", check=False)
+        shell(lab, "kvm3", "rm -rf /opt/tiny /etc/tiny.conf /var/lib/kvmops/source; userdel kvmops-build", check=False)
 
 
 def repair(lab: Lab) -> None:
