@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from .doors import probe, reached
 from .fleet import Lab, until
 
 HOSTS = {"kvm1": "10.77.0.11", "kvm2": "10.77.0.12", "kvm3": "10.77.0.13"}
@@ -37,18 +38,6 @@ for port in %r:
 while True:
     for door in select.select(doors, [], [])[0]:
         door.accept()[0].close()
-"""
-PROBE = """
-import json, socket, sys
-def ask(address, port):
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as door:
-        door.settimeout(0.5)
-        try:
-            door.connect((address, port))
-            return True
-        except OSError:
-            return False
-print(json.dumps({address: [port for port in %r if ask(address, port)] for address in sys.argv[1:]}))
 """
 
 
@@ -83,23 +72,19 @@ def messages(told: Dict[str, Any]) -> str:
     return json.dumps([task["hosts"] for play in told["plays"] for task in play["tasks"]])
 
 
-def reached(said: str) -> Dict[str, List[int]]:
-    return json.loads(said)  # type: ignore[no-any-return]
-
-
 def outsider(lab: Lab, *addresses: str) -> Dict[str, List[int]]:
     """The ports that a machine reaches that is no peer."""
     where = ("--address", "10.77.0.250/24", "--address", "fd00:77::250/64")
-    return reached(lab.lab("outsider", *where, "--", "python3", "-c", PROBE % (PORTS,), *addresses))
+    return reached(lab.lab("outsider", *where, "--", *probe(PORTS, *addresses)))
 
 
 def assert_closed(lab: Lab) -> None:
     """Strangers reach nothing; peers what migration needs; the controller ssh."""
     strange = outsider(lab, *LOOKED_AT.values(), "fd00:77::11", "fd00:77::13")
     assert strange == {address: [] for address in strange}
-    probe = ("python3", "-c", PROBE % (PORTS,), *LOOKED_AT.values())
-    assert reached(lab.sh("kvm2", *probe)) == {address: [22, 16514, 49152] for address in LOOKED_AT.values()}
-    assert reached(lab.lab("ns", "--", *probe)) == {address: [22] for address in LOOKED_AT.values()}
+    ask = probe(PORTS, *LOOKED_AT.values())
+    assert reached(lab.sh("kvm2", *ask)) == {address: [22, 16514, 49152] for address in LOOKED_AT.values()}
+    assert reached(lab.lab("ns", "--", *ask)) == {address: [22] for address in LOOKED_AT.values()}
     for address in LOOKED_AT.values():
         lab.sh("kvm2", "ping", "-c1", "-W2", address)
 
@@ -163,8 +148,7 @@ def test_openings_that_are_declared_and_those_that_are_not(base: Lab) -> None:
     assert changed(check)["kvm1"] > 0 and outsider(base, "10.77.0.11") == {"10.77.0.11": []}
     play(base, "--limit", "kvm1", **extra)
     assert outsider(base, "10.77.0.11", "fd00:77::11") == {"10.77.0.11": [8080], "fd00:77::11": [22, 8080, 16514]}
-    probe = ("python3", "-c", PROBE % (PORTS,), "10.77.0.11")
-    assert reached(base.sh("kvm2", *probe)) == {"10.77.0.11": [22, 2049, 16514, 49152]}
+    assert reached(base.sh("kvm2", *probe(PORTS, "10.77.0.11"))) == {"10.77.0.11": [22, 2049, 16514, 49152]}
     play(base, "--limit", "kvm1")
     assert_closed(base)
 
@@ -289,7 +273,7 @@ def test_ufw_does_the_same(base: Lab) -> None:
         assert "10.77.0.12" not in base.sh(host, "ufw", "status")
         assert outsider(base, address) == {address: [8080]}
     play(base, *hosts)
-    assert reached(base.sh("kvm2", "python3", "-c", PROBE % (PORTS,), "10.77.0.13"))["10.77.0.13"] == [22, 16514, 49152]
+    assert reached(base.sh("kvm2", *probe(PORTS, "10.77.0.13")))["10.77.0.13"] == [22, 16514, 49152]
     refused = play(base, *hosts, fails=True, host_base_firewall_tool="nftables")
     assert "ufw is on" in messages(refused) and set(changed(refused).values()) == {0}
     for host in LOOKED_AT:
@@ -309,6 +293,7 @@ def test_unmanaged_touches_nothing_and_disabled_warns(base: Lab) -> None:
     told = play(base, "--limit", "kvm1", host_base_firewall="disabled")
     assert changed(told)["kvm1"] == 1 and "WARNING the firewall is switched off" in messages(told)
     assert outsider(base, "10.77.0.11") == {"10.77.0.11": list(PORTS)}
+    assert "kvmops" not in base.sh("kvm1", "systemctl", "cat", "nftables.service")
     again = play(base, "--limit", "kvm1", host_base_firewall="disabled")
     assert changed(again)["kvm1"] == 0 and "WARNING the firewall is switched off" in messages(again)
     play(base, "--limit", "kvm1")

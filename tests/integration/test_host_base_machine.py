@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from .doors import probe, reached
 from .fleet import LAB, ROOT, Lab, until
 
 pytestmark = pytest.mark.machine
@@ -24,18 +25,6 @@ SERVE = """
 printf '[Service]\\nExecStart=/usr/bin/python3 -m http.server --bind :: %d\\n[Install]\\nWantedBy=multi-user.target\\n' \
   > /etc/systemd/system/serve%d.service
 systemctl enable --now serve%d
-"""
-PROBE = """
-import json, socket, sys
-def ask(address, port):
-    with socket.socket() as door:
-        door.settimeout(2)
-        try:
-            door.connect((address, port))
-            return True
-        except OSError:
-            return False
-print(json.dumps({address: [port for port in %r if ask(address, port)] for address in sys.argv[1:]}))
 """
 
 
@@ -79,14 +68,10 @@ def roll(lab: Lab, *argv: str) -> Dict[str, int]:
     return {machine: told["stats"][machine]["changed"] for machine in TOOLS}
 
 
-def reached(said: str) -> Dict[str, List[int]]:
-    return json.loads(said)  # type: ignore[no-any-return]
-
-
 def test_strangers_stay_outside_and_still_do_after_a_restart(lab: Lab) -> None:
     first, second = addresses(lab)
-    probe = ("python3", "-c", PROBE % (PORTS,), first, second)
-    stranger = ("outsider", "--address", "10.77.0.250/24", "--", *probe)
+    ask = probe(PORTS, first, second, timeout_s=2)
+    stranger = ("outsider", "--address", "10.77.0.250/24", "--", *ask)
     until(lambda: reached(lab.lab(*stranger)) == {first: list(PORTS), second: list(PORTS)}, 60, "all ports are open")
 
     assert min(roll(lab).values()) > 0
@@ -98,9 +83,9 @@ def test_strangers_stay_outside_and_still_do_after_a_restart(lab: Lab) -> None:
                 lambda: "active" in lab.sh("fw2", "systemctl", "is-active", "serve16514", check=False), 120, "it serves"
             )
         assert reached(lab.lab(*stranger)) == {first: [], second: []}
-        assert reached(lab.lab("ns", "--", *probe)) == {first: [22], second: [22]}
-        assert reached(lab.sh("fw2", "python3", "-c", PROBE % (PORTS,), first)) == {first: [22, 16514]}
-        assert reached(lab.sh("fw1", "python3", "-c", PROBE % (PORTS,), second)) == {second: [22, 16514]}
+        assert reached(lab.lab("ns", "--", *ask)) == {first: [22], second: [22]}
+        assert reached(lab.sh("fw2", *probe(PORTS, first, timeout_s=2))) == {first: [22, 16514]}
+        assert reached(lab.sh("fw1", *probe(PORTS, second, timeout_s=2))) == {second: [22, 16514]}
     assert "Status: active" in lab.sh("fw1", "ufw", "status")
     assert "kvmops_fleet" in lab.sh("fw2", "nft", "list", "tables")
     assert set(roll(lab).values()) == {0}

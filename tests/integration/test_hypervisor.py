@@ -43,7 +43,7 @@ class Told:
 
 
 def roll(lab: Lab, host: str, *argv: str, may_fail: bool = False, **variables: Any) -> Told:
-    """Run the role alone on one host."""
+    """Run the role alone on a host, or on several with commas between; what the first was told."""
     book = lab.inventory.parent / ("hypervisor-%s.json" % host)
     play = {
         "hosts": host,
@@ -54,7 +54,7 @@ def roll(lab: Lab, host: str, *argv: str, may_fail: bool = False, **variables: A
         "roles": [ROLE],
     }
     book.write_text(json.dumps([play]), encoding="utf-8")
-    return Told(lab.playbook(str(book), *argv, check=not may_fail), host)
+    return Told(lab.playbook(str(book), *argv, check=not may_fail), host.split(",", maxsplit=1)[0])
 
 
 def shell(lab: Lab, host: str, script: str, check: bool = True) -> str:
@@ -399,3 +399,17 @@ def test_what_libvirt_would_not_understand_is_refused_before_anything_is_written
     streams: Dict[str, Future[None]],
 ) -> None:
     streams["refusals"].result()
+
+
+def test_hosts_that_libvirt_cannot_tell_apart_are_refused(streams: Dict[str, Future[None]], lab: Lab) -> None:
+    """Also by a run that finds nothing to do; and no more when one of them has another UUID."""
+    twice = {"host_uuid": "6c1c2d1f-4f5b-4a0e-8a3e-5d2b9c7e1a40"}
+    try:
+        for _run in range(2):
+            refused = roll(lab, "kvm1,kvm2", may_fail=True, hypervisor_libvirtd_conf=twice)
+            assert refused.failed and twice["host_uuid"] + ", and so has another host" in refused.words, refused.words
+        assert refused.changed == [] and all(result.get("skipped") for result in refused.results["Ask libvirt"])
+        roll(lab, "kvm2")
+        assert not roll(lab, "kvm1,kvm2", hypervisor_libvirtd_conf={}).failed
+    finally:
+        roll(lab, "kvm1,kvm2")
