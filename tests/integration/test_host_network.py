@@ -88,6 +88,8 @@ EOF
 rm -f /etc/systemd/network/*
 """
 ALL = ",".join(MACHINES)
+# An emulated machine needs a minute to start Python when all of them do at once.
+SLOW_S = 300
 # A second card whose cable leads to a DHCP server.
 DHCP = """
 apt-get -q update
@@ -375,11 +377,11 @@ def test_bridges_on_machines_survive_a_restart(machines: Lab) -> None:
         {"name": "br30", "vlan": {"interface": card, "id": 30, "name": "storage"}, "stp": True},
         {"name": "brint", "addresses": ["192.168.55.1/24", "fd55::1/64"]},
     ]
-    told = roll_out(machines, ALL, bridges)
+    told = roll_out(machines, ALL, bridges, confirm_s=SLOW_S)
     assert all(changed(told).values())
     for backend in MACHINES.values():
         assert "'by %s'" % backend in said(told)
-    assert set(changed(roll_out(machines, ALL, bridges)).values()) == {0}
+    assert set(changed(roll_out(machines, ALL, bridges, confirm_s=SLOW_S)).values()) == {0}
     for restarted in (False, True):
         if restarted:
             reboot(machines)
@@ -397,7 +399,7 @@ def test_bridges_on_machines_survive_a_restart(machines: Lab) -> None:
             for _other, neighbour in found.values():
                 number = neighbour.rsplit(".", 1)[1]
                 machines.sh(machine, "ping", "-c", "3", "-W", "5", "10.20.0.%s" % number)
-    assert set(changed(roll_out(machines, ALL, bridges)).values()) == {0}
+    assert set(changed(roll_out(machines, ALL, bridges, confirm_s=SLOW_S)).values()) == {0}
 
 
 @pytest.mark.machine

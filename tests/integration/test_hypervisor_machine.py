@@ -65,7 +65,10 @@ def shell(lab: Lab, script: str, check: bool = True) -> str:
 
 
 def test_modules_nested_userfaultfd_and_apparmor_count_at_once(lab: Lab) -> None:
-    shell(lab, "modprobe -r kvm_amd kvm_intel kvm; sysctl -w vm.unprivileged_userfaultfd=0")
+    shell(
+        lab,
+        "modprobe -r kvm_amd kvm_intel kvm; rm -f /etc/modprobe.d/kvmops.conf; sysctl -w vm.unprivileged_userfaultfd=0",
+    )
     module = "kvm_" + ("amd" if shell(lab, "grep -cw svm /proc/cpuinfo", check=False) != "0" else "intel")
     said = roll(lab, hypervisor_nested=False, hypervisor_require_kvm=True)
     assert "QEMU cannot use KVM" not in said
@@ -97,3 +100,7 @@ def test_nested_waits_while_a_guest_uses_the_module(lab: Lab) -> None:
     lab.virsh(HOST, "destroy", "odd")
     assert "it is not reloaded" not in roll(lab, hypervisor_nested=True)
     assert shell(lab, "cat /sys/module/kvm_*/parameters/nested") in ("1", "Y")
+    assert not roll(lab, hypervisor_nested=False).startswith("changed=0 ")
+    assert shell(lab, "cat /sys/module/kvm_*/parameters/nested") in ("0", "N"), (
+        "the module was reloaded before its option"
+    )
