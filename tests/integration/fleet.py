@@ -121,9 +121,10 @@ class Lab:
             check=False,
         )
         start = done.stdout.find("{\n")
-        if start < 0 or (check and done.returncode != 0):
-            raise AssertionError("ansible-playbook %s: %s\n%s" % (book, done.stdout[-6000:], done.stderr[-3000:]))
-        told, _end = json.JSONDecoder().raw_decode(done.stdout[start:])
+        told: Dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout[start:])[0] if start >= 0 else {}
+        if not told or (check and done.returncode != 0):
+            said = "\n".join(failures(told)) or done.stdout[-6000:]
+            raise AssertionError("ansible-playbook %s: %s\n%s" % (book, said, done.stderr[-3000:]))
         return dict(told, rc=done.returncode)
 
     def _book(self, host: str, tasks: Sequence[Task]) -> Path:
@@ -139,6 +140,17 @@ class Lab:
         book = self.inventory.parent / ("book-%s.json" % os.getpid())
         book.write_text(json.dumps([{"hosts": host, "gather_facts": False, "tasks": plain}]), encoding="utf-8")
         return book
+
+
+def failures(told: Mapping[str, Any]) -> List[str]:
+    """What failed on which host, with all that the task said, from what Ansible's JSON callback tells."""
+    return [
+        "%s: %s: %s" % (host, task["task"]["name"], json.dumps(result, indent=1)[-8000:])
+        for play in told.get("plays", ())
+        for task in play["tasks"]
+        for host, result in task["hosts"].items()
+        if result.get("failed") or result.get("unreachable")
+    ]
 
 
 def until(question: Callable[[], Any], seconds: float, what: str) -> Any:
