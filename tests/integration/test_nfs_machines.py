@@ -10,13 +10,14 @@ The tests build on each other, in this order: a machine takes a minute to boot, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 import yaml
@@ -30,6 +31,7 @@ HYPERVISORS = ("hv1", "hv2")
 RELEASES = {"hv1": "bookworm", "hv2": "trixie"}
 SHARE = "/srv/nfs/images"
 STRICT = "/srv/nfs/strict"
+WIDE = "/srv/nfs/everybody"
 IMAGE = "%s/web1.raw" % SHARE
 OUTSIDER = "10.77.0.199"
 AS_QEMU = ("setpriv", "--reuid=64055", "--regid=64055", "--clear-groups")
@@ -206,37 +208,51 @@ def _acted(task: Dict[str, Any]) -> bool:
     return any(host.get("action") in modules and not host.get("skipped") for host in task["hosts"].values())
 
 
-def test_an_outsider_cannot_mount(site: Lab) -> None:
-    """A network namespace with an address that is no hypervisor's: kept out by the firewall, and by the export without it."""
-    server = address(site, "nfs1")
-    card = json.loads(site.sh("hv1", "ip", "-json", "route", "get", server))[0]["dev"]
+@contextlib.contextmanager
+def outsider(lab: Lab) -> Iterator[Callable[[int, str], str]]:
+    """A network namespace of hv1 with an address that is no hypervisor's. Gives what runs a command in it within seconds."""
+    server = address(lab, "nfs1")
+    card = json.loads(lab.sh("hv1", "ip", "-json", "route", "get", server))[0]["dev"]
     make = (
         "ip netns add outsider && ip link add outside link {card} type macvlan mode bridge && ip link set outside netns outsider"
         " && ip -n outsider address add {address}/24 dev outside && ip -n outsider link set outside up"
         " && ip netns exec outsider ping -c 1 -W 10 {server} && mkdir -p /mnt/outsider"
     )
-    site.sh("hv1", "sh", "-c", make.format(card=card, address=OUTSIDER, server=server))
-    inside = "ip netns exec outsider timeout {seconds} {command} 2>&1; echo code $?"
-    knock = inside.format(seconds=8, command="bash -c '< /dev/tcp/%s/2049'" % server)
-    mount = inside.format(seconds=60, command="mount -t nfs -o vers=4.2,retry=0 %s:%s /mnt/outsider" % (server, SHARE))
+    lab.sh("hv1", "sh", "-c", make.format(card=card, address=OUTSIDER, server=server))
+    inside = "ip netns exec outsider timeout %d %s 2>&1; echo code $?"
     try:
-        assert "code 124" in site.sh("hv1", "sh", "-c", knock)
-        site.sh("nfs1", "sh", "-c", "nft list ruleset > /run/ruleset && nft flush ruleset")
-        try:
-            assert "code 0" in site.sh("hv1", "sh", "-c", knock)
-            said = site.sh("hv1", "sh", "-c", mount)
-            assert "code 0" not in said and re.search("denied|not permitted|No such file", said), said
-        finally:
-            site.sh("nfs1", "nft", "-f", "/run/ruleset")
-        assert "code 124" in site.sh("hv1", "sh", "-c", knock)
+        yield lambda seconds, command: lab.sh("hv1", "sh", "-c", inside % (seconds, command))
     finally:
-        site.sh(
-            "hv1",
-            "sh",
-            "-c",
-            "umount /mnt/outsider 2> /dev/null; ip netns delete outsider; rmdir /mnt/outsider",
-            check=False,
-        )
+        gone = "umount /mnt/outsider 2> /dev/null; ip netns delete outsider; rmdir /mnt/outsider"
+        lab.sh("hv1", "sh", "-c", gone, check=False)
+
+
+@contextlib.contextmanager
+def no_firewall(lab: Lab) -> Iterator[None]:
+    lab.sh("nfs1", "sh", "-c", "nft list ruleset > /run/ruleset && nft flush ruleset")
+    try:
+        yield
+    finally:
+        lab.sh("nfs1", "nft", "-f", "/run/ruleset")
+
+
+def knock(lab: Lab) -> str:
+    return "bash -c '< /dev/tcp/%s/2049'" % address(lab, "nfs1")
+
+
+def mount(lab: Lab, share: str) -> str:
+    return "mount -t nfs -o vers=4.2,retry=0 %s:%s /mnt/outsider" % (address(lab, "nfs1"), share)
+
+
+def test_an_outsider_cannot_mount(site: Lab) -> None:
+    """Kept out by the firewall, and by the export without it."""
+    with outsider(site) as run:
+        assert "code 124" in run(8, knock(site))
+        with no_firewall(site):
+            assert "code 0" in run(8, knock(site))
+            said = run(60, mount(site, SHARE))
+            assert "code 0" not in said and re.search("denied|not permitted|No such file", said), said
+        assert "code 124" in run(8, knock(site))
 
 
 def a_guest() -> Dict[str, Any]:
@@ -352,3 +368,26 @@ def test_removal_on_the_server(site: Lab) -> None:
         *("/etc/exports.d:", "%s:" % SHARE),
         "web1.raw",
     ]
+
+
+def test_everybody_may_mount_only_what_is_said_to_be_for_everybody(site: Lab) -> None:
+    """`DIR *(rw,sync,no_root_squash)` of old manuals: refused, and done with a warning when the variable says so."""
+    exports = {"nfs_server_exports": [{"path": WIDE, "clients": ["*"], "squash": "none", "uid": 0, "gid": 0}]}
+    words = ["--limit", "nfs1", "--tags", "nfs", "-e", json.dumps(exports)]
+    refused = site.playbook("kvmops.fleet.site", *words, check=False)
+    assert refused["rc"] != 0 and "nfs_server_allow_everyone" in json.dumps(refused)
+    assert WIDE not in site.sh("nfs1", "exportfs", "-v")
+    allowed = [*words, "-e", "nfs_server_allow_everyone=true"]
+    for changes in (True, False):
+        told = site.playbook("kvmops.fleet.site", *allowed)
+        assert (told["stats"]["nfs1"]["changed"] > 0) == changes and "WARNING nfs1: " in json.dumps(told)
+    shown = " ".join(site.sh("nfs1", "exportfs", "-v").split())
+    options = re.findall(r"%s <world>\((\S*)\)" % WIDE, shown)
+    assert len(options) == 1 and {"rw", "sync", "no_root_squash"} <= set(options[0].split(",")), shown
+    with outsider(site) as run:
+        # The export is wide, the firewall is not.
+        assert "code 124" in run(8, knock(site))
+        with no_firewall(site):
+            assert "code 0" in run(60, mount(site, WIDE))
+            said = run(60, "sh -c 'touch /mnt/outsider/mine && stat --format=%u:%g /mnt/outsider/mine'")
+            assert "0:0" in said and "code 0" in said, said
