@@ -201,7 +201,7 @@ def fixture_bare() -> Iterator[Lab]:
 def test_the_address_moves_to_the_bridge(bare: Lab) -> None:
     bridges: List[Dict[str, Any]] = [
         {"name": "br0", "interface": "host0"},
-        {"name": "brint", "addresses": ["192.168.55.1/24"]},
+        {"name": "brint", "addresses": ["192.168.55.1/24", "fd55::1/64"]},
     ]
     before = {host: state_of(bare, host) for host in ADDRESS}
     told = roll_out(bare, BOTH, bridges, "--check", "--diff")
@@ -213,7 +213,7 @@ def test_the_address_moves_to_the_bridge(bare: Lab) -> None:
     assert all(changed(roll_out(bare, BOTH, bridges)).values())
     for host, address in ADDRESS.items():
         moved(bare, host, "host0", address)
-        assert addresses(bare, host, "brint") == ["192.168.55.1/24"]
+        assert sorted(addresses(bare, host, "brint")) == ["192.168.55.1/24", "fd55::1/64"]
         # The lab's kernel has the module loaded; frames of guests pass the firewall no more.
         values = bare.sh(host, "sh", "-c", "cat /proc/sys/net/bridge/bridge-nf-call-* 2> /dev/null || true").split()
         assert set(values) <= {"0"}
@@ -237,7 +237,7 @@ def test_the_address_moves_to_the_bridge(bare: Lab) -> None:
     bridges[0]["mtu"] = 1400
     assert all(changed(roll_out(bare, BOTH, bridges)).values())
     for number, (host, address) in enumerate(ADDRESS.items(), 150):
-        assert addresses(bare, host, "brint") == ["192.168.55.1/24"]
+        assert sorted(addresses(bare, host, "brint")) == ["192.168.55.1/24", "fd55::1/64"]
         assert bare.sh(host, "cat", "/sys/class/net/br0/mtu", "/sys/class/net/host0/mtu").split() == ["1400", "1400"]
         until(partial(guest_answers, bare, number), 10, "the guest still answers")
         bare.sh(host, "ip", "netns", "delete", "guest")
