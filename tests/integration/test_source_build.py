@@ -47,7 +47,7 @@ def tarballs() -> Dict[str, Path]:
         }
         options = ["-o%s=%s" % item for item in settings.items()]
         subprocess.run(["apt-get", "-q", *options, "update"], check=True)
-        fetch = ["apt-get", "-q", *options, "source", "--download-only", "qemu", "libvirt"]
+        fetch = ["apt-get", "-q", *options, "source", "--download-only", "--tar-only", "qemu", "libvirt"]
         subprocess.run(fetch, check=True, cwd=KEPT)
     found = {name: next(KEPT.glob("%s_*.orig.tar.*[!c]" % name)) for name in ("qemu", "libvirt")}
     return dict(found, qemu=complete(found["qemu"]))
