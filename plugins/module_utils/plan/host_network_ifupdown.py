@@ -195,7 +195,8 @@ def _make(bridge: Bridge, job: Job) -> List[str]:
     name, mac = bridge.name, job.mac(bridge)
     stp = "stp_state 1" if bridge.stp else "stp_state 0 forward_delay 0"
     there = "test -e /sys/class/net/%s || ip link add"
-    lines = ["pre-up %s name %s type bridge" % (there % name, name)]
+    # From its first moment: udev gives a bridge that has none yet an address of its own, and may be late with it.
+    lines = ["pre-up %s name %s%s type bridge" % (there % name, name, " address %s" % mac if mac else "")]
     lines.append("pre-up ip link set dev %s type bridge %s" % (name, stp))
     if mac:
         lines.append("pre-up ip link set dev %s address %s" % (name, mac))
