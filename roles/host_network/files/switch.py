@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -42,14 +43,14 @@ WantedBy=multi-user.target
 """
 JOINED_S = 20
 COMMAND_S = 90
-TRY_AGAIN = 75
+TRY_AGAIN, BRING_BACK = 75, 76
 
 
 def main(word, *rest):
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     with open(FOLDER + "/lock", "w") as lock:
         try:
-            # Who asks to confirm must come after the change, so it does not wait for it here.
+            # Whoever asks does not wait for the change here: the connection may not outlive it.
             fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if word == "confirm" else 0))
         except BlockingIOError:
             print("the change is still being made")
@@ -88,17 +89,23 @@ def apply(number, seconds):
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
         roll_back("the change failed: %s" % words(error), "rollback")
         return 1
-    write(STATE, {"id": number, "state": "applied"})
+    write(STATE, {"id": number, "state": "applied", "proof": secrets.token_hex(8)})
     say("applied; waiting %s s for the confirmation" % seconds)
     return 0
 
 
-def confirm(number):
-    """The caller has come over a new connection: the change stays."""
+def confirm(number, proof=None):
+    """The change stays once its proof comes back: it was made after the change, so it left this host and came in again.
+
+    A question alone proves nothing. It may have come before the change, and its answer may reach nobody.
+    """
     state = read(STATE)
     if state.get("id") != number or state["state"] == "applying":
         print("not applied yet")
         return TRY_AGAIN
+    if state["state"] == "applied" and proof != state["proof"]:
+        print(state["proof"])
+        return BRING_BACK
     if state["state"] == "applied":
         end_watch()
         write(STATE, {"id": number, "state": "confirmed"})
