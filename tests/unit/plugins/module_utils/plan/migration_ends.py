@@ -39,6 +39,8 @@ def found_of(case: Mapping[str, Any]) -> Found:
         source=_end("kvm1", dict({"state": "running"}, **source), domain, images),
         dest=_end("kvm2", dict({"state": None}, **dest), domain, there),
         sizes={disk["target"]: disk.get("size_mib", 1024) * MIB for disk in domain.get("disks", [])},
+        snapshots=tuple(case.get("snapshots", ())),
+        external_snapshots=tuple(case.get("external_snapshots", ())),
     )
 
 
