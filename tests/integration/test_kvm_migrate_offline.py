@@ -119,7 +119,7 @@ def test_everything_of_a_uefi_guest_comes_along(clean: Lab, dest: str) -> None:
     tpm = "/var/lib/libvirt/swtpm/%s/tpm2/tpm2-00.permall" % clean.virsh("kvm1", "domuuid", "web1")
     before = [sha256(clean, "kvm1", path) for path in (nvram, tpm)]
     real = clean.one("kvm1", "kvm_migrate", name="web1", host=dest)
-    assert real["hashes"] == dict(zip((nvram, tpm), before))
+    assert real["hashes"] == dict(zip((nvram, tpm), before, strict=True))
     assert [sha256(clean, dest, path) for path in (nvram, tpm)] == before
     assert clean.virsh(dest, "desc", "web1", "--title") == "the shop"
     assert "<kvmops:group>shop</kvmops:group>" in clean.virsh(dest, "dumpxml", "web1")

@@ -153,7 +153,7 @@ def _is_whole(descriptor, start, end, summed):
 
 
 def receive(path, source, stream):
-    """Write an image stream into a temporary file that only root may read; fsync. {"size": bytes}.
+    """Write an image stream into a temporary file that only root may read; fsync. {"size": bytes, "inode": number}.
 
     It goes on in a file that an earlier `receive` of the same source left, and never overwrites another. When the
     stream ends early, what came stays there, to be gone on with.
@@ -168,7 +168,8 @@ def receive(path, source, stream):
             if not resumes:
                 notes.truncate(0)
                 notes.write(source + "\n")
-            return {"size": _write(descriptor, notes, stream, max(8 * CHUNK, int(source.split(" ")[0]) // SYNC_PARTS))}
+            size = _write(descriptor, notes, stream, max(8 * CHUNK, int(source.split(" ")[0]) // SYNC_PARTS))
+            return {"size": size, "inode": os.fstat(descriptor).st_ino}
     finally:
         os.close(descriptor)
 
@@ -213,7 +214,7 @@ def _take(stream, length):
 
 
 def publish(temporary, path, mode, owner, group):
-    """Give the finished file its rights and its name, durably. Fails when the name is taken. {"inode": number}."""
+    """Give the finished file its rights and its name, durably. Fails when the name is taken."""
     descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fchmod(descriptor, mode)
@@ -223,7 +224,7 @@ def publish(temporary, path, mode, owner, group):
     os.link(temporary, path)
     remove(temporary)
     _sync_folder(os.path.dirname(path))
-    return {"inode": os.stat(path).st_ino}
+    return {}
 
 
 def _sync_folder(path):

@@ -25,12 +25,13 @@ _LOCAL: Dict[str, Callable[..., Any]] = {act.__name__: act for act in far_side.S
 class Sent(NamedTuple):
     """One copy. data: bytes of the image sent now. wire: the same with what the stream needs itself, as handed to ssh.
 
-    kept: bytes that an earlier copy, cut short, had brought already.
+    kept: bytes that an earlier copy, cut short, had brought already. inode: of the file there, which publishing keeps.
     """
 
     data: int
     wire: int
     kept: int
+    inode: int
 
 
 def look(place: Place, paths: Sequence[str]) -> Mapping[str, ImageFacts]:
@@ -72,11 +73,10 @@ def digest(place: Place, path: str) -> str:
     return _ask(place, "digest", "hash %s" % path, path=path)
 
 
-def publish(place: Place, temporary: str, path: str, mode: int = 0o600, owner: int = 0, group: int = 0) -> int:
-    """Turn a finished temporary file into `path`, durably. Never overwrites. Gives its inode."""
+def publish(place: Place, temporary: str, path: str, mode: int = 0o600, owner: int = 0, group: int = 0) -> None:
+    """Turn a finished temporary file into `path`, durably. Never overwrites."""
     act = "publish %s" % path
-    made = _ask(place, "publish", act, temporary=temporary, path=path, mode=mode, owner=owner, group=group)
-    return int(made["inode"])
+    _ask(place, "publish", act, temporary=temporary, path=path, mode=mode, owner=owner, group=group)
 
 
 def remove(place: Place, path: str) -> None:
@@ -106,8 +106,8 @@ def send(place: Place, path: str, temporary: str, on_bytes: Callable[[int], None
         return image_source.send(path, counted, have)
 
     sent, answer = pipe_to(_FAR_SIDE, place, feed, attempted)
-    _unwrap(answer, place, attempted)
-    return Sent(sent, wire[0], sum(end - start for start, end in have))
+    made = _unwrap(answer, place, attempted)
+    return Sent(sent, wire[0], sum(end - start for start, end in have), int(made["inode"]))
 
 
 def _program() -> bytes:

@@ -112,7 +112,7 @@ def _journal(wish: Wish, found: Found, mode: str, steps: List[Step]) -> Journal:
         source_uuid=found.source.facts.host_uuid,
         dest_uuid=found.dest.facts.host_uuid,
         created=tuple(new),
-        temporary=tuple(temporary_of(path) for path in new) if mode == OFFLINE else (),
+        temporary=tuple(temporary_of(path) for path in new) if mode == OFFLINE else _variables(found),
         dest_defined=presence(found.dest) != MISSING,
         closing=tuple(step for step in steps if step.action in CLOSING_ACTIONS),
     )
@@ -121,6 +121,12 @@ def _journal(wish: Wish, found: Found, mode: str, steps: List[Step]) -> Journal:
         created = (*journal.created, *[path for path in earlier.created if path not in journal.created])
         return replace(journal, created=created, made=earlier.made, sent=earlier.sent)
     return journal
+
+
+def _variables(found: Found) -> Tuple[str, ...]:
+    """libvirt makes the UEFI variables there when it prepares a live move, and leaves them when that fails."""
+    nvram = found.source.effective.nvram if found.source.effective else None
+    return (nvram,) if nvram and not found.dest.images.get(nvram, disk_moves.NOTHING).exists else ()
 
 
 def temporary_of(path: str) -> str:
@@ -242,8 +248,8 @@ def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Ste
     if found.source.status and found.source.status.autostart and found.source.status.persistent:
         steps.append(Step("autostart", "let %s start with %s" % (wish.name, found.dest.side)))
     for move in copies if not keep.disks else ():
-        # What this run did not copy itself it does not remove: the file there could be this very one.
-        if move.exists or found.source.disk_users.get(move.path):
+        # What no run of ours copied it does not remove: the file there could be this very one.
+        if (move.exists and not _made_earlier(found, move.path)) or found.source.disk_users.get(move.path):
             continue
         words = "remove %s from %s, whose content now lives on %s" % (move.path, found.source.side, found.dest.side)
         inode = found.source.images.get(move.path, disk_moves.NOTHING).inode
@@ -252,6 +258,12 @@ def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Ste
         words = "note that %s on %s is from now on an outdated copy" % (", ".join(kept), source)
         steps.append(Step("remember-kept", words, {"paths": tuple(kept)}))
     return steps
+
+
+def _made_earlier(found: Found, path: str) -> bool:
+    """Whether the file on the destination is one that an earlier try of this move made."""
+    inode = found.dest.images.get(path, disk_moves.NOTHING).inode
+    return found.leaving is not None and inode is not None and found.leaving.made.get(path) == inode
 
 
 def _volume_args(end: End, move: DiskMove) -> Dict[str, Any]:

@@ -165,7 +165,8 @@ def _proven(note: Journal, found: Found) -> List[str]:
         facts = found.dest.images.get(path)
         if facts is None or not facts.exists or found.dest.disk_users.get(path):
             continue
-        if path in note.temporary or note.made.get(path) == facts.inode or _is_fresh(note, path, facts):
+        same = facts.inode is not None and note.made.get(path) == facts.inode
+        if path in note.temporary or same or _is_fresh(note, path, facts):
             ours.append(path)
     return ours
 

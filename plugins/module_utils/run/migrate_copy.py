@@ -49,7 +49,8 @@ class Copies:
             with contextlib.suppress(HostError):
                 files.remove(place, temporary)
             raise
-        self._notes.published(path, files.publish(place, temporary, path))
+        self._notes.made_one(path, sent.inode)
+        files.publish(place, temporary, path)
         if volume.get("pool"):
             pools.refresh(self._ends.dest, volume["pool"])
 

@@ -38,7 +38,8 @@ class Notes:
             self.journal = notebook.keep(self._ends.files_of_dest, ARRIVING, self.journal, paths)
             self.journal = notebook.keep(HERE, LEAVING, self.journal)
 
-    def published(self, path: str, inode: int) -> None:
+    def made_one(self, path: str, inode: int) -> None:
+        """The file that is about to be published there."""
         self._update(replace(self.journal, made=dict(self.journal.made, **{path: inode})))
 
     def sent(self, path: str, size: int) -> None:

@@ -83,7 +83,7 @@ def _disk(words: Mapping[str, Any]) -> Disk:
 
 
 def _status(state: str, words: Mapping[str, Any]) -> DomainStatus:
-    known = ("autostart", "managed_save", "snapshots", "checkpoints", "job", "persistent")
+    known = ("autostart", "managed_save", "snapshots", "checkpoints", "job", "persistent", "reason")
     said = {key: words[key] for key in known if key in words}
     return DomainStatus(state=state, **dict({"persistent": True}, **said))
 
