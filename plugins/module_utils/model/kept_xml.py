@@ -28,12 +28,19 @@ def kept(xml: str, host: str) -> str:
         mark = add(fleet, tag)
     mark.text = host
     devices = root.find("devices")
+    _drop_guard(devices)
     disk = add(devices, "disk", {"type": "file", "device": "disk"})
     add(disk, "driver", {"name": "qemu", "type": "raw"})
     add(disk, "source", {"file": GUARD % (safe_xml.text_of(root, "name"), host)})
     add(disk, "target", {"dev": _free_target(root), "bus": "virtio"})
     add(disk, "readonly")
     return safe_xml.render(root)
+
+
+def _drop_guard(devices: safe_xml.Element) -> None:
+    for disk in devices.findall("disk"):
+        if (safe_xml.attributes(disk, "source", "file") or [""])[0].startswith(GUARD.split("%", maxsplit=1)[0]):
+            devices.remove(disk)
 
 
 def _free_target(root: safe_xml.Element) -> str:

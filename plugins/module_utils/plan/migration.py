@@ -28,7 +28,14 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption, left_behind
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import errors, preflight
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import ACTIVE, KEEP, MISSING, OFF, presence
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import (
+    ACTIVE,
+    KEEP,
+    MISSING,
+    OFF,
+    Keep,
+    presence,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import Recovery, recover
 
 # (source, destination) -> answer, when both hold the same UUID or one holds nothing. A domain of the same name with
@@ -194,7 +201,7 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[S
                 "copy": tuple(move.target for move in copies),
                 "allocated": sum(move.allocated for move in copies),
                 "connections": encryption.connections(wish, found),
-                "undefine": not KEEP[wish.keep_source].definition,
+                "undefine": not _keep(wish, found).definition,
             },
         )
     )
@@ -232,19 +239,25 @@ def _offline_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Lis
     if found.snapshots:
         words = "carry the snapshots %s to %s" % (", ".join(found.snapshots), dest)
         steps.append(Step("carry-snapshots", words, {"names": found.snapshots}))
-    if not KEEP[wish.keep_source].definition:
+    if not _keep(wish, found).definition:
         steps.append(Step("undefine", "undefine %s on %s" % (wish.name, found.source.side)))
     return steps + _closing_steps(wish, found, copies)
 
 
+def _keep(wish: Wish, found: Found) -> Keep:
+    """A transient guest has no definition that could stay."""
+    keep, status = KEEP[wish.keep_source], found.source.status
+    return keep if status is None or status.persistent else keep._replace(definition=False)
+
+
 def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Step]:
-    keep, source = KEEP[wish.keep_source], found.source.side
+    keep, source = _keep(wish, found), found.source.side
     kept = [move.path for move in copies if keep.disks]
     steps = []
     if keep.definition:
         words = "keep the definition of %s on %s, marked and unable to start" % (wish.name, source)
         steps.append(Step("keep-definition", words, {"host": wish.host}))
-        kept += [one.path for one in left_behind.carried(found) if one.action == "copy-nvram"]
+        kept += [one.path for one in left_behind.carried(found) if one.stays]
     if found.source.status and found.source.status.autostart and found.source.status.persistent:
         steps.append(Step("autostart", "let %s start with %s" % (wish.name, found.dest.side)))
     for move in copies if not keep.disks else ():

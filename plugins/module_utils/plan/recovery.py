@@ -92,6 +92,7 @@ def recover(wish: Wish, found: Found) -> Recovery:
     warnings = _elsewhere(found, note)
     if status is not None and status.active and status.job:
         return Recovery((), found, warnings=warnings)
+    _refuse_broken_postcopy(wish, found)
     if note is None:
         return _without_note(wish, found, warnings)
     row = _row(note, found)
@@ -109,6 +110,18 @@ def recover(wish: Wish, found: Found) -> Recovery:
     steps += [] if row.answer == GO_ON else [_forget(note)]
     left = after if row.answer == GO_ON else replace(after, leaving=None, arriving=None)
     return Recovery(tuple(steps), left, False, warnings)
+
+
+def _refuse_broken_postcopy(wish: Wish, found: Found) -> None:
+    for end in (found.source, found.dest):
+        if end.status is not None and end.status.reason == "postcopy-failed":
+            raise CannotConverge(
+                _attempt(wish),
+                "its post-copy move broke off; the memory is partly on %s and partly on %s, and it is paused on %s"
+                % (found.source.side, found.dest.side, end.side),
+                "Stop neither half. Restore the link, then run virsh migrate --live --p2p --postcopy --postcopy-resume %s %s "
+                "on %s (libvirt 8.5 or newer on both)" % (wish.name, wish.dest_uri, found.source.side),
+            )
 
 
 def word(end: End) -> str:

@@ -49,6 +49,8 @@ def _keep_definition(wish: Wish, ends: Ends) -> None:
     """From here on it says where the guest is, and libvirt does not start it."""
     dom = live_migration.there(ends.source, wish.name)
     definitions.set_autostart(dom, False)
+    # Saved memory would start with the definition inside of it, whatever this one says.
+    definitions.drop_managed_save(dom)
     definitions.define(ends.source, wish.name, kept(domains.read_with_secrets(dom), wish.host))
 
 

@@ -94,9 +94,12 @@ def _take_back(wish: Wish, ends: Ends, found: Found, notes: Notes) -> None:
         left = domains.find(ends.dest, wish.name)
         if left is not None and not notes.journal.dest_defined:
             definitions.undefine(ends.dest, left)
-        for path in (*notes.journal.temporary, *notes.journal.made):
+        made = notes.journal.made
+        there = files.look(ends.files_of_dest, list(made))
+        ours = [path for path in made if there[path].inode == made[path]]
+        for path in (*notes.journal.temporary, *ours):
             files.remove(ends.files_of_dest, path)
-        for pool in {found.dest.pool_of(path) for path in notes.journal.made}:
+        for pool in {found.dest.pool_of(path) for path in ours}:
             if pool is not None:
                 pools.refresh(ends.dest, pool)
         notes.end()
