@@ -90,7 +90,7 @@ def plan_move(wish: Wish, found: Found) -> MovePlan:
             found.dest.side,
             found.source.side,
         )
-        return MovePlan(Plan(before=after, after=after, warnings=(warning,)), answer)
+        return MovePlan(Plan(before=after, after=after, warnings=(*recovery.warnings, warning)), answer)
     moves, disk_concerns = disk_moves.decide(found, wish.storage)
     concerns = disk_concerns + preflight(found, answer, moves) + encryption.concerns(wish, found, answer)
     concerns += left_behind.concerns(wish, found, answer, moves)
