@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, PreflightError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import temporary_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
     AUTO,
@@ -134,11 +135,6 @@ def _variables(found: Found) -> Tuple[str, ...]:
     """libvirt makes the UEFI variables there when it prepares a live move, and leaves them when that fails."""
     nvram = found.source.effective.nvram if found.source.effective else None
     return (nvram,) if nvram and not found.dest.images.get(nvram, disk_moves.NOTHING).exists else ()
-
-
-def temporary_of(path: str) -> str:
-    """The name that a file has on the destination while it is being copied."""
-    return posixpath.join(posixpath.dirname(path), ".%s.kvmops-part" % posixpath.basename(path))
 
 
 def _rows(wish: Wish, found: Found) -> Tuple[str, str]:

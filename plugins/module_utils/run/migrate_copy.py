@@ -13,9 +13,9 @@ from typing import Any, Dict, Mapping
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import files, pools, progress_file
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import temporary_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import MIB, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import temporary_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_journal import Notes
 

@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side, files
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import Place
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import temporary_of
 
 
 class Other(Place):
@@ -148,6 +149,10 @@ def test_zeros_are_not_sent(tmp_path: Path) -> None:
     path.write_bytes(bytes(8 * far_side.CHUNK) + b"end")
     sent = files.send(THERE, str(path), str(target), lambda piece: None)
     assert sent.data == 3 and target.read_bytes() == path.read_bytes()
+
+
+def test_the_temporary_name_ends_as_the_far_side_demands() -> None:
+    assert temporary_of("/pool/web1.qcow2") == "/pool/.web1.qcow2" + far_side.PART
 
 
 def test_only_temporary_names_are_received(tmp_path: Path) -> None:

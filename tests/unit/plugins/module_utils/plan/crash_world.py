@@ -11,6 +11,7 @@ import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Iterator, List, Optional
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import temporary_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import (
     BEGUN,
     CLOSING,
@@ -21,7 +22,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import 
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, plan_move, temporary_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, plan_move
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.migration_ends import UUID, found_of
 
 DISK = "/var/lib/libvirt/images/web1.qcow2"
