@@ -96,7 +96,7 @@ def recover(wish: Wish, found: Found) -> Recovery:
     if note is None:
         return _without_note(wish, found, warnings)
     row = _row(note, found)
-    if row.answer == LOOK or (row.answer == FINISH and _was_there_before(note, found)):
+    if row.answer == LOOK or (row.answer == FINISH and _was_there_before(note, found)) or _may_have_ended(row, found):
         raise _look(wish, found, row, note)
     steps = [_first(row.first, wish, found)] if row.first else []
     after = _settled(row.first, found)
@@ -142,6 +142,11 @@ def _row(note: Journal, found: Found) -> Row:
 def _was_there_before(note: Journal, found: Found) -> bool:
     """A definition that the destination had before the move, and the guest off here: it may have been started from it."""
     return note.dest_defined and presence(found.source) == OFF and (note.mode == LIVE or note.phase == BEGUN)
+
+
+def _may_have_ended(row: Row, found: Found) -> bool:
+    """A transient guest that is not there may have run there and come to its end; then the half here is outdated."""
+    return row.first == RESUME_SOURCE and found.source.status is not None and not found.source.status.persistent
 
 
 def _of_this_pair(found: Found) -> Optional[Journal]:

@@ -166,6 +166,25 @@ def test_nothing_is_left_behind_while_the_job_runs() -> None:
     assert recovery.recover(wish_of({}), found).steps == ()
 
 
+def test_a_transient_guest_that_waits_may_have_run_there() -> None:
+    for persistent in (True, False):
+        words = {"source": {"state": "paused", "reason": "migration", "persistent": persistent}}
+        found = replace(found_of(words), leaving=note(phase=HANDING_OVER))
+        if persistent:
+            assert recovery.recover(wish_of({}), found).steps[0].action == "resume-source"
+        else:
+            with pytest.raises(CannotConverge):
+                recovery.recover(wish_of({}), found)
+
+
+def test_an_earlier_definition_there_is_no_proof() -> None:
+    """The destination had a definition before, and the guest is off here: that one may have been started by hand."""
+    words = {"source": {"state": "shutoff"}, "dest": {"state": "running"}}
+    found = replace(found_of(words), leaving=note(phase=HANDING_OVER, dest_defined=True))
+    with pytest.raises(CannotConverge, match="active on kvm2"):
+        recovery.recover(wish_of({}), found)
+
+
 def test_a_move_to_another_host_says_what_it_does_not_reach() -> None:
     found = replace(found_of({}), leaving=replace(note(), dest="kvm9", dest_uuid="uuid-of-kvm9"))
     assert "to kvm9 was cut short" in plan_move(wish_of({}), found).plan.warnings[0]
