@@ -52,10 +52,26 @@ def forget(place: Place, role: str, uuid: str) -> None:
 def alone(uuid: str, name: str) -> Iterator[None]:
     """Inside the block no other run on this host moves the guest. Raises HostError when one does."""
     os.makedirs(LOCKS, mode=0o755, exist_ok=True)
-    with open(os.path.join(LOCKS, "moving-%s.lock" % uuid), "a", encoding="ascii") as lock:
+    with open(_lock_path(uuid), "a", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             remedy = "Wait for its end, then run again: it will say what became of it."
             raise HostError("move %s" % name, HERE.name, "another run is moving it now", remedy) from error
         yield
+
+
+def is_held(uuid: str) -> bool:
+    """Whether another run on this host moves the guest now. Makes nothing."""
+    try:
+        with open(_lock_path(uuid), encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _lock_path(uuid: str) -> str:
+    return os.path.join(LOCKS, "moving-%s.lock" % uuid)

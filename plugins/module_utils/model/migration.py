@@ -99,6 +99,7 @@ class Found:
 
     leaving, arriving: the notes of earlier moves of the guest, on the source and on the destination (model/journal.py).
     snapshots: names, parents first. external_snapshots: those of them that are not inside the images.
+    busy: another run is moving the guest now, so that nothing of it is left behind.
     """
 
     source: End
@@ -108,6 +109,7 @@ class Found:
     arriving: Optional[Journal] = None
     snapshots: Tuple[str, ...] = ()
     external_snapshots: Tuple[str, ...] = ()
+    busy: bool = False
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,12 @@ class Recovery:
 
 
 def recover(wish: Wish, found: Found) -> Recovery:
-    """Pure. Raises CannotConverge when a person must look. While a job of libvirt runs, nothing is left behind yet."""
+    """Pure. Raises CannotConverge when a person must look. While another run or a job of libvirt works on it, nothing
+    is left behind yet."""
     status = found.source.status
     note = _of_this_pair(found)
     warnings = _elsewhere(found, note)
-    if status is not None and status.active and status.job:
+    if found.busy or (status is not None and status.active and status.job):
         return Recovery((), found, warnings=warnings)
     _refuse_broken_postcopy(wish, found)
     if note is None:

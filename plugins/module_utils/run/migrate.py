@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, place_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migrate_request import read_wish
@@ -69,6 +70,8 @@ class MigrateJob(Job[Found]):
         move, domain = self.move, found.source.domain or found.dest.domain
         assert move is not None and domain is not None
         with journal.alone(domain.uuid, self.wish.name):
+            if found.leaving or found.arriving:
+                self._insist(plan, found)
             steps = [step for step in plan.steps if not self._is_taken(step, alone=move.journal is None)]
             if move.journal is None:
                 return {}
@@ -76,6 +79,14 @@ class MigrateJob(Job[Found]):
             notes = migrate_journal.Notes(self.ends, move.journal)
             notes.begin()
             return take(self.wish, self.ends, replace(plan, steps=tuple(steps)), found, notes)
+
+    def _insist(self, plan: Plan, found: Found) -> None:
+        """The run whose notes were read may have ended just before this one got the lock: then they prove nothing."""
+        again = replace(self.observe(), busy=False)  # the lock is ours
+        if (again.leaving, again.arriving) != (found.leaving, found.arriving) or self.plan(again).steps != plan.steps:
+            raise HostError(
+                "move %s" % self.wish.name, found.source.side, "another run moved it meanwhile", "Run again."
+            )
 
     def _is_taken(self, step: Step, alone: bool) -> bool:
         """Take the steps that clean up after an earlier move; when there is no new one, its closing steps too."""

@@ -76,6 +76,7 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
         arriving=arriving,
         snapshots=snapshots_here,
         external_snapshots=external,
+        busy=uuid is not None and journal.is_held(uuid),
     )
 
 

@@ -160,6 +160,14 @@ def test_what_another_guest_uses_by_now_is_left_alone() -> None:
     assert [step.action for step in recovery.recover(wish_of({}), found).steps] == ["forget"]
 
 
+def test_nothing_is_left_behind_while_another_run_works() -> None:
+    found = replace(found_of({"images_there": {DISK: {"inode": 7}}}), leaving=note(made={DISK: 7}))
+    assert (
+        recovery.recover(wish_of({}), found).steps
+        and not recovery.recover(wish_of({}), replace(found, busy=True)).steps
+    )
+
+
 def test_nothing_is_left_behind_while_the_job_runs() -> None:
     words = {"source": {"job": "migration_out"}, "dest": {"state": "paused", "reason": "migration"}}
     found = replace(found_of(words), leaving=note(phase=HANDING_OVER))
