@@ -71,7 +71,7 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
             certificates.found(theirs, images_there),
             here.running_xml if here else None,
         ),
-        sizes=_sizes(ends.source, here) if here else {},
+        sizes=_sizes(ends.source, here, images) if here else {},
         leaving=leaving,
         arriving=arriving,
         snapshots=snapshots_here,
@@ -168,6 +168,10 @@ def _disk_users(hv: Hypervisor, uuid: str) -> Dict[str, Tuple[str, ...]]:
     return users
 
 
-def _sizes(hv: Hypervisor, seen: Seen) -> Dict[str, int]:
+def _sizes(hv: Hypervisor, seen: Seen, images: Mapping[str, ImageFacts]) -> Dict[str, int]:
+    """A definition that was kept names disks that are gone; they have no size."""
     domain = seen.running or seen.config
-    return live_migration.disk_sizes(seen.dom, [disk.target for disk in domain.images], hv.side)
+    gone = {path for path, facts in images.items() if not facts.exists}
+    return live_migration.disk_sizes(
+        seen.dom, [disk.target for disk in domain.images if disk.source not in gone], hv.side
+    )
