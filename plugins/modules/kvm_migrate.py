@@ -17,6 +17,10 @@ description:
     and what was created on the destination is removed again.
   - Disks that both hosts see as the same file stay where they are. Other image files are copied. A live copy is
     mirrored by QEMU; an offline copy keeps holes, and is compared by SHA-256 with a fresh read of the target.
+  - An offline move carries UEFI variables, the state of an emulated TPM, saved memory and autostart as well. When it is cut
+    short, the next run goes on with the copies where they ended.
+  - Both hosts keep a note of the move while it is under way. A run after a crash of any part finds what is left, and
+    finishes it or takes it back, as its first steps; see docs/recovery.md of the collection.
 options:
   name:
     description: Name of the domain.
@@ -71,10 +75,8 @@ options:
     default: abort
   keep_source_disks:
     description:
-      - Disks that were copied are removed from the source after the move, since an outdated copy could be started by
-        mistake and stands in the way of a return. With V(true) they stay.
+      - The same as O(keep_source=disks), which replaces it. It goes in version 1.0.0.
     type: bool
-    default: false
   tls:
     description:
       - Whether memory and disks of a live move are encrypted, and both QEMUs prove who they are. It needs certificates on
@@ -87,6 +89,27 @@ options:
   tls_destination:
     description: The name in the destination's certificate. Not set means the host of O(dest_uri).
     type: str
+    version_added: 0.1.0
+  keep_source:
+    description:
+      - What stays on the source when the guest has moved. Not set means V(nothing), since an outdated copy could be started
+        by mistake.
+      - V(nothing) removes the definition and the disks that were copied.
+      - V(definition) keeps the definition and the UEFI variables, and removes the disks that were copied. The
+        definition is marked in its metadata, loses its autostart, and gets a read-only disk without a file, so that libvirt
+        refuses to start it. Detach that disk to use it after all.
+      - V(disks) removes the definition and keeps the disks. The next move back replaces them, and until then they can serve
+        as a copy of the moment when the guest left.
+    type: str
+    choices: [nothing, definition, disks]
+    version_added: 0.1.0
+  snapshots:
+    description:
+      - What happens to snapshots. V(refuse) refuses to move a domain that has any, and lists them.
+      - V(carry) takes them along in an offline move. They have to be inside the images.
+    type: str
+    choices: [refuse, carry]
+    default: refuse
     version_added: 0.1.0
 extends_documentation_fragment:
   - kvmops.fleet.kvm
@@ -140,7 +163,7 @@ host:
   returned: success
   type: str
 mode:
-  description: V(live) or V(offline); null when nothing had to be done.
+  description: V(live) or V(offline); null when nothing had to be done, or only the rest of an earlier move.
   returned: success
   type: str
 state:
@@ -179,6 +202,10 @@ metrics:
     disk_bytes: {description: What went through the copy of disks. libvirt counts holes too., type: int}
     disk_data_bytes: {description: What the copied images held., type: int}
     iterations: {description: Rounds over the memory., type: int}
+    wire_bytes: {description: What an offline move handed to ssh for the files. Null for a live move., type: int}
+    resent_bytes:
+      description: The part of it that an earlier move had sent before it was cut short. Null for a live move.
+      type: int
     throughput_mib_s: {description: Memory and disk data over the total time., type: float}
 samples:
   description: The running job, at most 240 moments, evenly chosen. Sizes in MiB, rates in MiB/s.
@@ -186,7 +213,7 @@ samples:
   type: list
   elements: dict
 hashes:
-  description: SHA-256 of every image that an offline move copied, read from both sides.
+  description: SHA-256 of every file that an offline move copied, read from both sides.
   returned: after an offline move
   type: dict
 transport:

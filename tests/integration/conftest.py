@@ -43,7 +43,7 @@ def _wipe(lab: Lab) -> None:
     script = (
         "for d in $(virsh -q list --name); do virsh -q destroy $d; done;"
         "for d in $(virsh -q list --all --name); do virsh -q undefine $d --nvram --managed-save --snapshots-metadata; done;"
-        "find /var/lib/libvirt/images -mindepth 1 -delete; virsh -q pool-refresh default"
+        "find /var/lib/libvirt/images -mindepth 1 -delete; virsh -q pool-refresh default; rm -rf /var/lib/kvmops/journal"
     )
     for host in HOSTS:
         lab.sh(host, "sh", "-c", script)

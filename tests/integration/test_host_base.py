@@ -180,7 +180,7 @@ def test_the_key_of_a_peer_opens_libvirt_and_images_only(base: Lab) -> None:
     assert "does not run commands; it sent 'dd of=/root/x'" in base.sh(
         "kvm1", "journalctl", "-t", "kvmops-ssh-gate", "-o", "cat", "--no-pager"
     )
-    far = "python3 -c 'import os; os.mkdir(\"/root/hacked\")' kvmops-far-side 1"
+    far = "python3 -c 'import os; os.mkdir(\"/root/hacked\")' kvmops-far-side 2"
     ask = '0\n{"do": "%s", "with": {"path": "%s"}}\n'
     assert "in no storage pool" in ssh(base, far, ask % ("digest", "/etc/shadow"))
     assert '"answer": {}' in ssh(base, far, ask % ("remove", "/var/lib/libvirt/images/nothing"))

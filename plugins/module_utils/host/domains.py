@@ -41,6 +41,9 @@ _JOBS = {
     "VIR_DOMAIN_JOB_OPERATION_BACKUP": "backup",
 }
 
+# Why a guest is paused, when a migration did it: libvirt's numbers (virDomainPausedReason).
+_REASONS = {2: "migration", 12: "postcopy", 13: "postcopy-failed"}
+
 
 def find(hv: Hypervisor, name: str) -> Optional[Any]:
     """The virDomain of that name, or None."""
@@ -102,6 +105,7 @@ def status(dom: Any) -> DomainStatus:
             checkpoints=len(_or_zero(lambda: dom.listAllCheckpoints(0)) or ()),
             job=job(dom) if number >= 0 else None,
             id=number if number >= 0 else None,
+            reason=_REASONS.get(dom.state()[1]) if state == states.PAUSED else None,
         )
 
 
@@ -137,10 +141,14 @@ def read(dom: Any, inactive: bool = True) -> Tuple[Domain, str]:
     return read_domain(xml, "XML of domain %s" % dom.name()), xml
 
 
-def read_with_secrets(dom: Any) -> str:
-    """The inactive XML with its passwords, only to be defined again: never into a diff, a log or a result."""
+def read_with_secrets(dom: Any, migratable: bool = False) -> str:
+    """The inactive XML with its passwords, only to be defined again: never into a diff, a log or a result.
+
+    migratable: without what this release adds by itself and an older one does not know.
+    """
+    names = ["VIR_DOMAIN_XML_INACTIVE", "VIR_DOMAIN_XML_SECURE"] + (["VIR_DOMAIN_XML_MIGRATABLE"] if migratable else [])
     with said("read the configuration of domain %s" % dom.name(), side_of(dom)):
-        return str(dom.XMLDesc(flag("VIR_DOMAIN_XML_INACTIVE", "VIR_DOMAIN_XML_SECURE")))
+        return str(dom.XMLDesc(flag(*names)))
 
 
 def side_of(dom: Any) -> str:

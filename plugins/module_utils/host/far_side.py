@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files of one host: look at them, hash them, receive them, publish them, remove them.
+"""Files of one host: look at them, hash them, receive them, publish them, remove them; and the notes of moves.
 
 The same file serves both ends. Here its functions are called; on another host its source text is sent over ssh to
 that host's `python3`, which reads one JSON request from standard input and answers with one JSON line. So nothing is
@@ -21,12 +21,21 @@ import stat
 import struct
 import sys
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 # One record of an image stream: offset and length, both unsigned 64 bit; a length of 0 ends the stream and its
 # offset is the full size of the image.
 RECORD = struct.Struct(">QQ")
-CHUNK = 4 * 1024**2
+CHUNK = 1024**2
+
+# Ends the name of a file that is being copied.
+PART = ".kvmops-part"
+# Behind the name of a temporary file: which parts of it have come, each with its hash.
+NOTES = ".chunks"
+# A power cut may cost this part of an image, or 8 MiB when that is more.
+SYNC_PARTS = 100
+
+JOURNALS = "/var/lib/kvmops/journal"
 
 
 def look(paths):
@@ -105,69 +114,96 @@ def digest(path):
         os.close(descriptor)
 
 
-def send(path, write):
-    """Call write(bytes) with the image stream of the file: data extents only, then the end record.
+def received(path, source):
+    """[[start, end]] of what an earlier, interrupted copy left in the temporary file, each part read and hashed again.
 
-    Returns the bytes of data sent. Holes (SEEK_HOLE) are not read.
+    source: `identity` of the file that is copied. What another source left is removed; the answer is [] then.
     """
-    sent = 0
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        size = os.fstat(descriptor).st_size
-        for start, end in _extents(descriptor, size):
-            for offset in range(start, end, CHUNK):
-                chunk = _read_full(descriptor, offset, min(CHUNK, end - offset))
-                write(RECORD.pack(offset, len(chunk)))
-                write(chunk)
-                sent += len(chunk)
-        write(RECORD.pack(size, 0))
-        return sent
-    finally:
-        os.close(descriptor)
-
-
-def _read_full(descriptor, offset, length):
-    parts = []
-    while length:
-        part = os.pread(descriptor, length, offset)
-        if not part:
-            raise OSError("the file ended at byte %d while it was read" % offset)
-        parts.append(part)
-        offset, length = offset + len(part), length - len(part)
-    return b"".join(parts)
-
-
-def _extents(descriptor, size):
-    position = 0
-    while position < size:
+        with open(path + NOTES, encoding="ascii") as notes:
+            lines = notes.read().split("\n")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        lines, descriptor = [], None
+    good = []
+    if descriptor is not None:
         try:
-            start = os.lseek(descriptor, position, os.SEEK_DATA)
-        except OSError:
-            return
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        yield start, end
-        position = end
+            good = [part for part in map(_part, lines[1:-1]) if lines[0] == source and _is_whole(descriptor, *part)]
+        finally:
+            os.close(descriptor)
+    if not good:
+        remove(path)
+    ranges = []
+    for start, end, _hash in sorted(good):
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1][1] = max(end, ranges[-1][1])
+        else:
+            ranges.append([start, end])
+    return ranges
 
 
-def receive(path, stream):
-    """Write an image stream into a new file that only root may read; fsync. Never overwrites. {"size": bytes}."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+def _part(line):
+    start, end, summed = line.split(" ")
+    return int(start), int(end), summed
+
+
+def _is_whole(descriptor, start, end, summed):
+    data = os.pread(descriptor, end - start, start) if 0 < end - start <= CHUNK else b""
+    return len(data) == end - start and hashlib.sha256(data).hexdigest() == summed
+
+
+def receive(path, source, stream):
+    """Write an image stream into a temporary file that only root may read; fsync. {"size": bytes, "inode": number}.
+
+    It goes on in a file that an earlier `receive` of the same source left, and never overwrites another. When the
+    stream ends early, what came stays there, to be gone on with.
+    """
+    if not path.endswith(PART):
+        raise OSError("%s is no name of a temporary file (%s)" % (path, PART))
+    resumes = _source_of(path) == source
+    how = os.O_WRONLY | os.O_NOFOLLOW | (0 if resumes else os.O_CREAT | os.O_EXCL)
+    descriptor = os.open(path, how, 0o600)
     try:
-        while True:
-            offset, length = RECORD.unpack(_take(stream, RECORD.size))
-            if length == 0:
-                os.ftruncate(descriptor, offset)
-                os.fsync(descriptor)
-                return {"size": offset}
-            rest = memoryview(_take(stream, length))
-            while rest:
-                done = os.pwrite(descriptor, rest, offset)
-                offset, rest = offset + done, rest[done:]
-    except BaseException:
-        os.unlink(path)
-        raise
+        with open(os.open(path + NOTES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", buffering=1) as notes:
+            if not resumes:
+                notes.truncate(0)
+                notes.write(source + "\n")
+            size = _write(descriptor, notes, stream, max(8 * CHUNK, int(source.split(" ")[0]) // SYNC_PARTS))
+            return {"size": size, "inode": os.fstat(descriptor).st_ino}
     finally:
         os.close(descriptor)
+
+
+def _source_of(path):
+    if not os.path.lexists(path):
+        return None
+    try:
+        with open(path + NOTES, encoding="ascii") as notes:
+            return notes.readline().rstrip("\n")
+    except FileNotFoundError:
+        return None
+
+
+def _write(descriptor, notes, stream, sync_every):
+    unsynced = 0
+    while True:
+        offset, length = RECORD.unpack(_take(stream, RECORD.size))
+        if length == 0:
+            os.ftruncate(descriptor, offset)
+            os.fsync(descriptor)
+            return offset
+        data = stream.read(length)
+        rest, position = memoryview(data), offset
+        while rest:
+            done = os.pwrite(descriptor, rest, position)
+            position, rest = position + done, rest[done:]
+        notes.write("%d %d %s\n" % (offset, offset + len(data), hashlib.sha256(data).hexdigest()))
+        if len(data) != length:
+            raise OSError("the stream ended early, at byte %d of the image" % (offset + len(data)))
+        unsynced += length
+        if unsynced >= sync_every:
+            unsynced = 0
+            os.fdatasync(descriptor)
 
 
 def _take(stream, length):
@@ -186,20 +222,79 @@ def publish(temporary, path, mode, owner, group):
     finally:
         os.close(descriptor)
     os.link(temporary, path)
-    os.unlink(temporary)
-    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    remove(temporary)
+    _sync_folder(os.path.dirname(path))
+    return {}
+
+
+def _sync_folder(path):
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return {}
 
 
 def remove(path):
-    """Remove a file; a missing one is fine."""
-    if os.path.lexists(path):
-        os.unlink(path)
+    """Remove a file, and the notes of its parts; a missing one is fine."""
+    for name in (path + NOTES, path) if path.endswith(PART) else (path,):
+        if os.path.lexists(name):
+            os.unlink(name)
     return {}
+
+
+def folder(path, mode):
+    """Make a directory, and those above it; one that is there is fine."""
+    os.makedirs(path, mode, exist_ok=True)
+    return {}
+
+
+def survey(paths, role, uuid):
+    """{"files": look(paths and those that the note names), "note": the note of the guest's move or null}."""
+    told = recall(role, uuid)
+    named = list(told["created"]) + list(told["temporary"]) if told else []
+    return {"files": look(sorted({*paths, *named})), "note": told}
+
+
+def recall(role, uuid):
+    """The note of the move of the guest with that UUID, or None. role: leaving or arriving."""
+    try:
+        with open(_note_path(role, uuid), encoding="utf-8") as told:
+            return json.load(told)
+    except FileNotFoundError:
+        return None
+
+
+def note(role, uuid, told, paths):
+    """Keep the note of a move, durably: what came before it stays whole until it is there. Returns what it holds.
+
+    told: JSON. Its "made" gets the inodes of `paths`, which the move has just made on this host.
+    """
+    told["made"].update({path: os.stat(path).st_ino for path in paths})
+    target = _note_path(role, uuid)
+    os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+    temporary = "%s.%d" % (target, os.getpid())
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+        json.dump(told, out)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, target)
+    _sync_folder(os.path.dirname(target))
+    return told
+
+
+def forget(role, uuid):
+    """Remove the note; a missing one is fine."""
+    if os.path.lexists(_note_path(role, uuid)):
+        os.unlink(_note_path(role, uuid))
+    return {}
+
+
+def _note_path(role, uuid):
+    return os.path.join(JOURNALS, role, uuid + ".json")
+
+
+SERVED = (look, survey, digest, received, receive, publish, remove, folder, note, forget)
 
 
 def main():
@@ -209,7 +304,7 @@ def main():
     arguments = request["with"]
     if request["do"] == "receive":
         arguments["stream"] = stream
-    serving = {act.__name__: act for act in (look, digest, receive, publish, remove)}
+    serving = {act.__name__: act for act in SERVED}
     try:
         answer = {"answer": serving[request["do"]](**arguments)}
     except OSError as error:

@@ -25,6 +25,9 @@ NOSTATE = "nostate"
 # libvirt: qemu_conf.c, nvramDir of the system daemon.
 NVRAM_FOLDER = "/var/lib/libvirt/qemu/nvram"
 
+# The child of our metadata that a definition has which was kept when the guest left; see model/kept_xml.py.
+MOVED_TO = "moved_to"
+
 ACTIVE_STATES = frozenset([RUNNING, PAUSED, SHUTTING_DOWN, SUSPENDED, NOSTATE])
 
 
@@ -139,7 +142,8 @@ class Domain:
 class DomainStatus:
     """What a domain is doing on one host.
 
-    state: one of the words above. job: the name of a running libvirt job, or None.
+    state: one of the words above. job: the name of a running libvirt job, or None. reason: of a pause that a migration
+    made: migration, postcopy, postcopy-failed; else None.
     """
 
     state: str
@@ -150,7 +154,18 @@ class DomainStatus:
     checkpoints: int = 0
     job: Optional[str] = None
     id: Optional[int] = None
+    reason: Optional[str] = None
 
     @property
     def active(self) -> bool:
         return self.state in ACTIVE_STATES
+
+
+def save_path(name: str) -> str:
+    """Where libvirt keeps the saved memory of a guest that is off (libvirt: qemuDomainManagedSavePath)."""
+    return "/var/lib/libvirt/qemu/save/%s.save" % name
+
+
+def tpm_folder(uuid: str) -> str:
+    """Where the state of an emulated TPM lies (libvirt: swtpmStorageDir)."""
+    return "/var/lib/libvirt/swtpm/%s" % uuid

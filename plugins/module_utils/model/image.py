@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from typing import Optional
 
@@ -38,6 +39,11 @@ class ImageFacts:
     fstype: Optional[str] = None
     mount_source: Optional[str] = None
     mount_inside: Optional[str] = None
+
+
+def temporary_of(path: str) -> str:
+    """The name that a file has on the destination while it is being copied; it ends as host/far_side.py demands."""
+    return posixpath.join(posixpath.dirname(path), ".%s.kvmops-part" % posixpath.basename(path))
 
 
 def same_image(here: ImageFacts, there: ImageFacts) -> bool:

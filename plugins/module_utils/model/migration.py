@@ -13,6 +13,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, DomainStatus
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import HostFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
 
@@ -45,9 +46,10 @@ class Wish:
     bandwidth_mib_s: Optional[int] = None
     timeout_s: Optional[int] = None
     on_timeout: str = "abort"
-    keep_source_disks: bool = False
     tls: bool = False
     tls_destination: Optional[str] = None
+    keep_source: str = "nothing"
+    snapshots: str = "refuse"
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,21 @@ class End:
 
 @dataclass(frozen=True)
 class Found:
-    """Both ends. sizes: disk target -> virtual size in bytes, as the source's hypervisor gives it."""
+    """Both ends. sizes: disk target -> virtual size in bytes, as the source's hypervisor gives it.
+
+    leaving, arriving: the notes of earlier moves of the guest, on the source and on the destination (model/journal.py).
+    snapshots: names, parents first. external_snapshots: those of them that are not inside the images.
+    busy: another run is moving the guest now, so that nothing of it is left behind.
+    """
 
     source: End
     dest: End
     sizes: Mapping[str, int] = field(default_factory=dict)
+    leaving: Optional[Journal] = None
+    arriving: Optional[Journal] = None
+    snapshots: Tuple[str, ...] = ()
+    external_snapshots: Tuple[str, ...] = ()
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,6 +176,7 @@ class Metrics:
     the whole step. downtime_ms: libvirt's `downtime`; for an offline move None, since the guest was off before.
     downtime_net_ms: the same without the control messages between the hosts. memory_bytes: transferred.
     disk_bytes: what went through the copy; libvirt counts holes too. disk_data_bytes: what the images held.
+    wire_bytes: what an offline move handed to ssh; resent_bytes: the part that an earlier move, cut short, had sent.
     throughput_mib_s: (memory_bytes + disk_data_bytes) over total_ms.
     """
 
@@ -178,6 +191,8 @@ class Metrics:
     disk_bytes: int = 0
     disk_data_bytes: int = 0
     iterations: Optional[int] = None
+    wire_bytes: Optional[int] = None
+    resent_bytes: Optional[int] = None
 
     @property
     def throughput_mib_s(self) -> float:

@@ -10,7 +10,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import ERROR, Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Disk
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts, same_image
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts, same_image, temporary_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import AUTO, COPY, SHARED, DiskMove, Found
 
 NOTHING = ImageFacts(path="", exists=False)
@@ -95,7 +95,9 @@ def room_concerns(moves: Tuple[DiskMove, ...], images: Mapping[str, ImageFacts],
     for move in moves:
         if move.way == COPY and not move.exists:
             facts = images.get(move.path, NOTHING)
-            needed[(facts.mount_source, facts.free)] = needed.get((facts.mount_source, facts.free), 0) + move.allocated
+            # What came of it before a copy was cut short takes its room already.
+            lacking = max(move.allocated - images.get(temporary_of(move.path), NOTHING).allocated, 0)
+            needed[(facts.mount_source, facts.free)] = needed.get((facts.mount_source, facts.free), 0) + lacking
     concerns = []
     for place, size in needed.items():
         free = place[1]

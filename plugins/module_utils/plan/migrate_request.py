@@ -36,6 +36,8 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
     ]
     if (params.get("max_downtime_ms") or 0) > MAX_DOWNTIME_MS:
         problems.append("max_downtime_ms is %s; QEMU takes at most %s" % (params["max_downtime_ms"], MAX_DOWNTIME_MS))
+    if params.get("keep_source_disks") is not None and params.get("keep_source") is not None:
+        problems.append("keep_source and keep_source_disks are both given; keep_source: disks says the same alone")
     if problems:
         raise RequestError(problems)
     plain = "qemu+tls://%s/system" if params.get("tls") else "qemu+ssh://root@%s/system"
@@ -51,10 +53,11 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         bandwidth_mib_s=params.get("bandwidth_mib_s"),
         timeout_s=params.get("timeout_s"),
         on_timeout=params["on_timeout"],
-        keep_source_disks=params["keep_source_disks"],
         tls=bool(params.get("tls")),
         # By that name libvirt itself is reached, and its certificate was checked against it.
         tls_destination=params.get("tls_destination") or urlsplit(uri).hostname,
+        keep_source=params.get("keep_source") or ("disks" if params.get("keep_source_disks") else "nothing"),
+        snapshots=params.get("snapshots") or "refuse",
     )
 
 

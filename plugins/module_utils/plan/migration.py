@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, PreflightError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import temporary_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
     AUTO,
     COPY,
@@ -25,13 +27,24 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
     Wish,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption, left_behind
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import errors, preflight
-
-MISSING, OFF, ACTIVE = "missing", "off", "active"
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import (
+    ACTIVE,
+    KEEP,
+    MISSING,
+    OFF,
+    Keep,
+    presence,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import Recovery, recover
 
 # (source, destination) -> answer, when both hold the same UUID or one holds nothing. A domain of the same name with
 # another UUID is no twin; the preflight refuses it.
+CARRIES = ("copy-nvram", "copy-state")
+# What remains to be done once the guest lives on the destination.
+CLOSING_ACTIONS = ("keep-definition", "autostart", "remove-source-disk", "remember-kept")
+
 ANSWERS: Dict[Tuple[str, str], str] = {
     (MISSING, MISSING): "nowhere",
     (MISSING, OFF): "there",
@@ -47,12 +60,15 @@ ANSWERS: Dict[Tuple[str, str], str] = {
 
 @dataclass(frozen=True)
 class MovePlan:
-    """plan: the steps. answer: the row's answer. moves, concerns: what was decided and noticed on the way."""
+    """plan: the steps. answer: the row's answer, or "finish" for the rest of a move that was cut short. moves, concerns:
+    what was decided and noticed on the way. journal: what is to be noted before the first step of a move.
+    """
 
     plan: Plan
     answer: str
     moves: Tuple[DiskMove, ...] = ()
     concerns: Tuple[Concern, ...] = ()
+    journal: Optional[Journal] = None
 
 
 def is_itself(wish: Wish, hostname: str) -> bool:
@@ -60,35 +76,65 @@ def is_itself(wish: Wish, hostname: str) -> bool:
     return wish.host in (hostname, hostname.split(".", maxsplit=1)[0])
 
 
-def presence(end: End) -> str:
-    if end.domain is None or end.status is None:
-        return MISSING
-    return ACTIVE if end.status.active else OFF
-
-
 def plan_move(wish: Wish, found: Found) -> MovePlan:
     """Raises PreflightError with every concern at once, or CannotConverge when a person must look."""
-    answer = ANSWERS[_rows(wish, found)]
+    recovery = Recovery((), found) if is_itself(wish, found.source.side) else recover(wish, found)
+    found = recovery.found
+    answer = "finish" if recovery.finish else ANSWERS[_rows(wish, found)]
     _refuse_impossible(answer, wish, found)
     before, after = _places(wish, found)
-    if answer == "there":
-        return MovePlan(Plan(before=after, after=after), answer)
+    if answer in ("there", "finish"):
+        return MovePlan(Plan(recovery.steps, after, after, recovery.warnings), answer)
     if answer == "stale-source":
         warning = "%s runs on %s, and %s still has a definition of it: remove that with virsh undefine" % (
             wish.name,
             found.dest.side,
             found.source.side,
         )
-        return MovePlan(Plan(before=after, after=after, warnings=(warning,)), answer)
+        return MovePlan(Plan(before=after, after=after, warnings=(*recovery.warnings, warning)), answer)
     moves, disk_concerns = disk_moves.decide(found, wish.storage)
     concerns = disk_concerns + preflight(found, answer, moves) + encryption.concerns(wish, found, answer)
+    concerns += left_behind.concerns(wish, found, answer, moves)
     if errors(concerns):
         raise PreflightError(
             "Moving %s from %s to %s" % (wish.name, found.source.side, found.dest.side), errors(concerns)
         )
     steps = (_live_steps if answer == LIVE else _offline_steps)(wish, found, moves)
-    warnings = tuple(concern.detail for concern in concerns if concern.level == WARNING)
-    return MovePlan(Plan(tuple(steps), before, after, warnings), answer, moves, concerns)
+    warnings = recovery.warnings + tuple(concern.detail for concern in concerns if concern.level == WARNING)
+    plan = Plan((*recovery.steps, *steps), before, after, warnings)
+    return MovePlan(plan, answer, moves, concerns, _journal(wish, found, answer, steps))
+
+
+def _journal(wish: Wish, found: Found, mode: str, steps: List[Step]) -> Journal:
+    """What this move is about to make and to do. What an earlier one made, and this one uses, is still known as ours."""
+    domain = found.source.effective
+    assert domain is not None
+    new = [step.args["path"] for step in steps if step.action in ("create-volume", "copy-disk", *CARRIES)]
+    journal = Journal(
+        run="",
+        name=wish.name,
+        uuid=domain.uuid,
+        mode=mode,
+        source=found.source.side,
+        dest=found.dest.side,
+        source_uuid=found.source.facts.host_uuid,
+        dest_uuid=found.dest.facts.host_uuid,
+        created=tuple(new),
+        temporary=tuple(temporary_of(path) for path in new) if mode == OFFLINE else _variables(found),
+        dest_defined=presence(found.dest) != MISSING,
+        closing=tuple(step for step in steps if step.action in CLOSING_ACTIONS),
+    )
+    earlier = found.leaving
+    if mode == OFFLINE and earlier is not None and earlier.dest_uuid == journal.dest_uuid:
+        created = (*journal.created, *[path for path in earlier.created if path not in journal.created])
+        return replace(journal, created=created, made=earlier.made, sent=earlier.sent)
+    return journal
+
+
+def _variables(found: Found) -> Tuple[str, ...]:
+    """libvirt makes the UEFI variables there when it prepares a live move, and leaves them when that fails."""
+    nvram = found.source.effective.nvram if found.source.effective else None
+    return (nvram,) if nvram and not found.dest.images.get(nvram, disk_moves.NOTHING).exists else ()
 
 
 def _rows(wish: Wish, found: Found) -> Tuple[str, str]:
@@ -151,6 +197,7 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[S
                 "copy": tuple(move.target for move in copies),
                 "allocated": sum(move.allocated for move in copies),
                 "connections": encryption.connections(wish, found),
+                "undefine": not _keep(wish, found).definition,
             },
         )
     )
@@ -183,34 +230,49 @@ def _offline_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Lis
         )
         for move in copies
     ]
-    domain = found.source.domain
-    nvram = domain.nvram if domain else None
-    if nvram and found.source.images.get(nvram, disk_moves.NOTHING).exists:
-        steps.append(_nvram_step(nvram, found))
+    steps += left_behind.steps(found)
     steps.append(Step("define", "define %s on %s" % (wish.name, dest)))
-    steps.append(Step("undefine", "undefine %s on %s" % (wish.name, found.source.side)))
+    if found.snapshots:
+        words = "carry the snapshots %s to %s" % (", ".join(found.snapshots), dest)
+        steps.append(Step("carry-snapshots", words, {"names": found.snapshots}))
+    if not _keep(wish, found).definition:
+        steps.append(Step("undefine", "undefine %s on %s" % (wish.name, found.source.side)))
     return steps + _closing_steps(wish, found, copies)
 
 
-def _nvram_step(nvram: str, found: Found) -> Step:
-    """Variables that are there already (a move that was cut short) are compared, never overwritten."""
-    dest = found.dest.side
-    if found.dest.images.get(nvram, disk_moves.NOTHING).exists:
-        return Step("verify-disk", "compare the UEFI variables %s with those on %s" % (nvram, dest), {"path": nvram})
-    return Step("copy-nvram", "copy the UEFI variables %s to %s" % (nvram, dest), {"path": nvram})
+def _keep(wish: Wish, found: Found) -> Keep:
+    """A transient guest has no definition that could stay."""
+    keep, status = KEEP[wish.keep_source], found.source.status
+    return keep if status is None or status.persistent else keep._replace(definition=False)
 
 
 def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Step]:
+    keep, source = _keep(wish, found), found.source.side
+    kept = [move.path for move in copies if keep.disks]
     steps = []
+    if keep.definition:
+        words = "keep the definition of %s on %s, marked and unable to start" % (wish.name, source)
+        steps.append(Step("keep-definition", words, {"host": wish.host}))
+        kept += [one.path for one in left_behind.carried(found) if one.stays]
     if found.source.status and found.source.status.autostart and found.source.status.persistent:
         steps.append(Step("autostart", "let %s start with %s" % (wish.name, found.dest.side)))
-    for move in copies if not wish.keep_source_disks else ():
-        # What this run did not copy itself it does not remove: the file there could be this very one.
-        if move.exists or found.source.disk_users.get(move.path):
+    for move in copies if not keep.disks else ():
+        # What no run of ours copied it does not remove: the file there could be this very one.
+        if (move.exists and not _made_earlier(found, move.path)) or found.source.disk_users.get(move.path):
             continue
         words = "remove %s from %s, whose content now lives on %s" % (move.path, found.source.side, found.dest.side)
-        steps.append(Step("remove-source-disk", words, _volume_args(found.source, move)))
+        inode = found.source.images.get(move.path, disk_moves.NOTHING).inode
+        steps.append(Step("remove-source-disk", words, dict(_volume_args(found.source, move), inode=inode)))
+    if kept:
+        words = "note that %s on %s is from now on an outdated copy" % (", ".join(kept), source)
+        steps.append(Step("remember-kept", words, {"paths": tuple(kept)}))
     return steps
+
+
+def _made_earlier(found: Found, path: str) -> bool:
+    """Whether the file on the destination is one that an earlier try of this move made."""
+    inode = found.dest.images.get(path, disk_moves.NOTHING).inode
+    return found.leaving is not None and inode is not None and found.leaving.made.get(path) == inode
 
 
 def _volume_args(end: End, move: DiskMove) -> Dict[str, Any]:

@@ -183,22 +183,6 @@ def does_it_use_host_things(found: Found, domain: Domain, mode: str, moves: Tupl
         yield Concern("host-folder", ERROR, "the domain mounts the folder %s of its host" % name, remedy)
 
 
-def does_state_stay_behind(found: Found, domain: Domain, mode: str, moves: Tuple[DiskMove, ...]) -> Answers:
-    status = found.source.status
-    if status is None:
-        return
-    for count, what in ((status.snapshots, "snapshot"), (status.checkpoints, "checkpoint")):
-        if count:
-            detail = "the domain has %d %s(s), which would be lost" % (count, what)
-            yield Concern("%ss" % what, ERROR, detail, "Delete them first (virsh %s-delete)." % what)
-    if status.managed_save and mode != LIVE:
-        detail = "the domain's memory is saved on %s and would be lost" % found.source.side
-        yield Concern("managed-save", ERROR, detail, "Start it and migrate it live, or drop it (managedsave-remove).")
-    if domain.tpm == "emulator" and mode != LIVE:
-        detail = "the domain has an emulated TPM, whose state an offline move does not carry yet"
-        yield Concern("tpm-state", ERROR, detail, "Start it and migrate it live.")
-
-
 def is_a_known_trap_ahead(found: Found, domain: Domain, mode: str, moves: Tuple[DiskMove, ...]) -> Answers:
     """libvirt NEWS 8.8.0: copying all storage was broken in 8.7.0. NEWS 7.6.0: 7.3.0 to 7.5.x did not copy contents."""
     copies = any(move.way == COPY for move in moves)
@@ -223,6 +207,5 @@ QUESTIONS: Tuple[Question, ...] = (
     are_the_other_files_there,
     is_there_a_backing_chain,
     does_it_use_host_things,
-    does_state_stay_behind,
     is_a_known_trap_ahead,
 )

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from dataclasses import replace
 from typing import Any, Dict, Iterator, Mapping, Optional
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, place_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, Found, Wish
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migrate_request import read_wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, is_itself, plan_move
-from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_live, migrate_offline
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import KEEP
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import (
+    migrate_closing,
+    migrate_journal,
+    migrate_live,
+    migrate_offline,
+    migrate_recovery,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
@@ -31,9 +41,11 @@ OPTIONS: Dict[str, Any] = {
     "bandwidth_mib_s": {"type": "int"},
     "timeout_s": {"type": "int"},
     "on_timeout": {"type": "str", "choices": ["abort", "pause"], "default": "abort"},
-    "keep_source_disks": {"type": "bool", "default": False},
+    "keep_source_disks": {"type": "bool", "removed_in_version": "1.0.0", "removed_from_collection": "kvmops.fleet"},
     "tls": {"type": "bool", "default": False},
     "tls_destination": {"type": "str"},
+    "keep_source": {"type": "str", "choices": list(KEEP)},
+    "snapshots": {"type": "str", "choices": ["refuse", "carry"], "default": "refuse"},
 }
 
 
@@ -55,8 +67,34 @@ class MigrateJob(Job[Found]):
     def apply(self, plan: Plan, found: Found) -> Mapping[str, Any]:
         # The loss of the terminal or of the controller is no reason to stop half-way: what has begun is ended here.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        take = migrate_live.take if self.move and self.move.answer == LIVE else migrate_offline.take
-        return take(self.wish, self.ends, plan, found)
+        move, domain = self.move, found.source.domain or found.dest.domain
+        assert move is not None and domain is not None
+        with journal.alone(domain.uuid, self.wish.name):
+            if found.leaving or found.arriving:
+                self._insist(plan, found)
+            steps = [step for step in plan.steps if not self._is_taken(step, alone=move.journal is None)]
+            if move.journal is None:
+                return {}
+            take = migrate_live.take if move.answer == LIVE else migrate_offline.take
+            notes = migrate_journal.Notes(self.ends, move.journal)
+            notes.begin()
+            return take(self.wish, self.ends, replace(plan, steps=tuple(steps)), found, notes)
+
+    def _insist(self, plan: Plan, found: Found) -> None:
+        """The run whose notes were read may have ended just before this one got the lock: then they prove nothing."""
+        again = replace(self.observe(), busy=False)  # the lock is ours
+        if (again.leaving, again.arriving) != (found.leaving, found.arriving) or self.plan(again).steps != plan.steps:
+            raise HostError(
+                "move %s" % self.wish.name, found.source.side, "another run moved it meanwhile", "Run again."
+            )
+
+    def _is_taken(self, step: Step, alone: bool) -> bool:
+        """Take the steps that clean up after an earlier move; when there is no new one, its closing steps too."""
+        if not migrate_recovery.take(self.wish, self.ends, step):
+            if not alone:
+                return False
+            migrate_closing.take(self.wish, self.ends, step)
+        return True
 
     def report(self, plan: Plan, found: Found, outcome: Optional[Mapping[str, Any]]) -> Mapping[str, Any]:
         move = self.move
@@ -65,7 +103,7 @@ class MigrateJob(Job[Found]):
             "source": found.source.side,
             "host": found.dest.side,
             "state": plan.after.get("state"),
-            "mode": move.answer if move and plan.changes else None,
+            "mode": move.answer if move and plan.changes and move.journal else None,
             "disks": [disk.as_dict() for disk in move.moves] if move else [],
             "concerns": [concern.as_dict() for concern in move.concerns] if move else [],
         }

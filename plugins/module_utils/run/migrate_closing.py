@@ -6,9 +6,22 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import definitions, files, live_migration, pools
+import os
+import uuid
+from typing import List
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    definitions,
+    domains,
+    files,
+    live_migration,
+    pools,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal as notebook
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import ARRIVING, KEPT, Journal
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.kept_xml import kept
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
@@ -19,6 +32,10 @@ def take(wish: Wish, ends: Ends, step: Step) -> None:
     try:
         if step.action == "autostart":
             definitions.set_autostart(live_migration.there(ends.dest, wish.name), True)
+        elif step.action == "keep-definition":
+            _keep_definition(wish, ends)
+        elif step.action == "remember-kept":
+            _remember(wish, ends, list(step.args["paths"]))
         elif step.action == "remove-source-disk":
             files.remove(HERE, step.args["path"])
             if step.args["pool"]:
@@ -26,3 +43,20 @@ def take(wish: Wish, ends: Ends, step: Step) -> None:
     except HostError as error:
         remedy = "The guest has moved and lives on %s; only this last step is open: do it by hand." % ends.dest.side
         raise HostError(error.attempted, error.side, error.said, remedy) from error
+
+
+def _keep_definition(wish: Wish, ends: Ends) -> None:
+    """From here on it says where the guest is, and libvirt does not start it."""
+    dom = live_migration.there(ends.source, wish.name)
+    definitions.set_autostart(dom, False)
+    # Saved memory would start with the definition inside of it, whatever this one says.
+    definitions.drop_managed_save(dom)
+    definitions.define(ends.source, wish.name, kept(domains.read_with_secrets(dom), wish.host))
+
+
+def _remember(wish: Wish, ends: Ends, paths: List[str]) -> None:
+    """A note as an interrupted move would have left it: the return of the guest may remove what it names."""
+    there = domains.read(live_migration.there(ends.dest, wish.name))[0]
+    sides = (ends.dest.side, ends.source.side)
+    note = Journal(uuid.uuid4().hex, wish.name, there.uuid, "live", *sides, "", "", KEPT, created=tuple(paths))
+    notebook.keep(HERE, ARRIVING, note, [path for path in paths if os.path.exists(path)])

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
@@ -13,13 +14,17 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     certificates,
     domains,
     files,
+    journal,
     live_migration,
     pools,
+    snapshots,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, save_path, tpm_folder
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import ARRIVING, LEAVING, Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import other_files
 
@@ -45,11 +50,17 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
     """Both ends. Changes nothing. Raises HostError."""
     here, there = _see(ends.source, wish.name), _see(ends.dest, wish.name)
     moving = (here.running or here.config) if here else None
-    paths = _paths(here) if here else []
+    paths = [*_paths(here), *_state_files(here)] if here else []
+    uuid = (here or there).config.uuid if here or there else None  # type: ignore[union-attr]
     ours, theirs = (
         (certificates.CLIENT, certificates.SERVER) if wish.tls and certificates.at_the_usual_place() else ((), ())
     )
-    images, images_there = files.look(HERE, [*paths, *ours]), files.look(ends.files_of_dest, [*paths, *theirs])
+    images, leaving = _survey(HERE, [*paths, *ours], LEAVING, uuid)
+    named = [step.args["path"] for step in leaving.closing if "path" in step.args] if leaving else []
+    images = dict(images, **files.look(HERE, [path for path in named if path not in images]))
+    made = [*leaving.created, *leaving.temporary] if leaving else []
+    images_there, arriving = _survey(ends.files_of_dest, [*paths, *theirs, *made], ARRIVING, uuid)
+    snapshots_here, external = snapshots.names(here.dom) if here else ((), ())
     return Found(
         source=_end(ends.source, here, moving, images, certificates.found(ours, images)),
         dest=_end(
@@ -60,8 +71,26 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
             certificates.found(theirs, images_there),
             here.running_xml if here else None,
         ),
-        sizes=_sizes(ends.source, here) if here else {},
+        sizes=_sizes(ends.source, here, images) if here else {},
+        leaving=leaving,
+        arriving=arriving,
+        snapshots=snapshots_here,
+        external_snapshots=external,
+        busy=uuid is not None and journal.is_held(uuid),
     )
+
+
+def _survey(
+    place: Place, paths: List[str], role: str, uuid: Optional[str]
+) -> Tuple[Mapping[str, ImageFacts], Optional[Journal]]:
+    return journal.survey(place, paths, role, uuid) if uuid else (files.look(place, paths), None)
+
+
+def _state_files(seen: Seen) -> List[str]:
+    """Saved memory and the files of an emulated TPM, where libvirt keeps them."""
+    top = tpm_folder(seen.config.uuid)
+    tpm = [os.path.join(folder, name) for folder, _folders, names in os.walk(top) for name in names if name[0] != "."]
+    return [save_path(seen.config.name), *tpm]
 
 
 def _see(hv: Hypervisor, name: str) -> Optional[Seen]:
@@ -139,6 +168,10 @@ def _disk_users(hv: Hypervisor, uuid: str) -> Dict[str, Tuple[str, ...]]:
     return users
 
 
-def _sizes(hv: Hypervisor, seen: Seen) -> Dict[str, int]:
+def _sizes(hv: Hypervisor, seen: Seen, images: Mapping[str, ImageFacts]) -> Dict[str, int]:
+    """A definition that was kept names disks that are gone; they have no size."""
     domain = seen.running or seen.config
-    return live_migration.disk_sizes(seen.dom, [disk.target for disk in domain.images], hv.side)
+    gone = {path for path, facts in images.items() if not facts.exists}
+    return live_migration.disk_sizes(
+        seen.dom, [disk.target for disk in domain.images if disk.source not in gone], hv.side
+    )

@@ -18,16 +18,18 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, KvmError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import CLOSING, HANDING_OVER
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish, thin
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import overdue
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import may_take_back
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_journal import Notes
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle import both_say, settle
 
 
-def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
+def take(wish: Wish, ends: Ends, plan: Plan, found: Found, notes: Notes) -> Mapping[str, Any]:
     """Take the steps in order. Gives metrics, samples and flags. Raises HostError; the source runs on then."""
     made: List[Mapping[str, Any]] = []
     told: Dict[str, Any] = {}
@@ -37,13 +39,18 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
                 _create(ends, step.args)
                 made.append(step.args)
             elif step.action == "migrate":
+                notes.made([volume["path"] for volume in made])
+                notes.phase(HANDING_OVER)
                 told = _migrate(wish, ends, step, found)
+                notes.phase(CLOSING)
                 made = []
             else:
                 migrate_closing.take(wish, ends, step)
     except KvmError:
-        _take_back(wish, ends, made)
+        if notes.journal.phase != CLOSING and _take_back(wish, ends, made):
+            notes.end()
         raise
+    notes.end()
     return told
 
 
@@ -63,6 +70,7 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]
         tls=wish.tls,
         tls_destination=wish.tls_destination,
         connections=step.args["connections"],
+        undefine=step.args["undefine"],
     )
     dom = live_migration.there(ends.source, wish.name)
     subject = "%s to %s" % (wish.name, wish.host)
@@ -98,10 +106,13 @@ def _metrics(stats: Mapping[str, Any], watched: Watched, step: Step) -> Metrics:
     )
 
 
-def _take_back(wish: Wish, ends: Ends, made: List[Mapping[str, Any]]) -> None:
-    """Remove the target volumes of this run, if the guest surely never ran on them."""
+def _take_back(wish: Wish, ends: Ends, made: List[Mapping[str, Any]]) -> bool:
+    """Remove the target volumes of this run, if the guest surely never ran on them. Whether nothing of it is left."""
     if not may_take_back(*both_say(wish, ends)):
-        return
+        return False
+    left = len(made)
     for volume in made:
         with contextlib.suppress(HostError):
             pools.delete_volume(ends.dest, volume["pool"], volume["volume"])
+            left -= 1
+    return left == 0

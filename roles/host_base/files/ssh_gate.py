@@ -73,6 +73,7 @@ _LIBVIRT = tuple(
         r"which virt-ssh-helper 1>/dev/null 2>&1; if test \$\? = 0; then %s; else %s; fi" % (_HELPER, _NETCAT),
     )
 )
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SOCKET = re.compile(r"(?:/var)?/run/libvirt/(?:libvirt|virtqemud)-sock(?P<ro>-ro)?")
 _SYSTEM_URI = re.compile(r"qemu:///system(?:\?mode=(?:auto|legacy|direct))?")
 _OWN_KEY = "It is for libvirt and the copy of images between hypervisors; log in with a key of your own"
@@ -207,20 +208,24 @@ def read_request(stream):
 
 def check_request(act, arguments, program, roots):
     """The function that does it. Refuses what is not one of the image operations, on images."""
-    if act not in ("look", "digest", "receive", "publish", "remove"):
+    do = {one.__name__: one for one in program.SERVED}.get(act)
+    if do is None:
         raise Refused("there is no operation %s" % printable(act))
-    do = getattr(program, act)
     wanted = set(inspect.signature(do).parameters) - {"stream"}
     if set(arguments) != wanted:
         raise Refused("%s takes %s" % (act, ", ".join(sorted(wanted))))
-    if act == "look":  # facts about any path: preflight asks for kernels, ISO images, shared disks too
+    _check_note(act, arguments)
+    if "paths" in wanted:  # facts about any path: preflight asks for kernels, ISO images, shared disks too
         paths = arguments["paths"]
         if not isinstance(paths, list) or not all(isinstance(path, str) and "\0" not in path for path in paths):
-            raise Refused("look takes a list of paths")
+            raise Refused("%s takes a list of paths" % act)
         return do
     files, volumes = roots
     for name in sorted(wanted & {"path", "temporary"}):
-        check_path(arguments[name], files, volumes if act == "digest" else ())
+        path = arguments[name]
+        # A directory is judged by what would lie in it.
+        inside = path + "/x" if act == "folder" and isinstance(path, str) else path
+        check_path(inside, files, volumes if act == "digest" else ())
     numbers = [arguments[name] for name in ("mode", "owner", "group") if name in wanted]
     if not all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**31 for one in numbers):
         raise Refused("mode, owner and group are numbers")
@@ -229,14 +234,29 @@ def check_request(act, arguments, program, roots):
     return do
 
 
+def _check_note(act, arguments):
+    """The notes of moves have their own place: only the kind and the guest are named."""
+    if "role" in arguments and arguments["role"] not in ("leaving", "arriving"):
+        raise Refused("a note is about leaving or arriving")
+    uuid = arguments.get("uuid", "")
+    if "uuid" in arguments and not (isinstance(uuid, str) and _UUID.fullmatch(uuid)):
+        raise Refused("%s takes the UUID of a domain" % act)
+    told = arguments.get("told", {"made": {}})
+    if not isinstance(told, dict) or not isinstance(told.get("made"), dict):
+        raise Refused("a note is a JSON object that says what was made")
+    source = arguments.get("source", "0")
+    if not isinstance(source, str) or not re.fullmatch("[0-9 ]{1,99}", source):
+        raise Refused("the identity of a source is made of numbers")
+
+
 def serve(protocol, program, stream, roots):
     """Do one image operation; what to answer."""
     if protocol != program.PROTOCOL:
         raise Refused("this host speaks protocol %d of the image operations, not %d" % (program.PROTOCOL, protocol))
     act, arguments = read_request(stream)
     do = check_request(act, arguments, program, roots)
-    if act not in ("look", "digest"):
-        tell(syslog.LOG_INFO, "%s %s" % (act, printable(arguments["path"])))
+    if act not in ("look", "survey", "digest", "received"):
+        tell(syslog.LOG_INFO, "%s %s" % (act, printable(arguments.get("path") or arguments["uuid"])))
     if act == "receive":
         arguments["stream"] = stream
     try:

@@ -31,6 +31,7 @@ def load() -> ModuleType:
 
 
 gate = load()
+UUID = "11111111-2222-3333-4444-555555555555"
 FAR = " ".join(shlex.quote(word) for word in files._FAR_SIDE)
 
 # As libvirt 9.0 and 11.3 send it; 8.0 and 10.0 have the same source text.
@@ -128,9 +129,13 @@ def ask(place: Path, act: str, protocol: int = far_side.PROTOCOL, rest: bytes = 
 
 
 def test_an_image_arrives_and_is_published(place: Path) -> None:
-    part, path = str(place / "pool" / ".x.part"), str(place / "pool" / "x")
+    part, path = str(place / "pool" / ".x.kvmops-part"), str(place / "pool" / "x")
     stream = far_side.RECORD.pack(4, 3) + b"abc" + far_side.RECORD.pack(16, 0)
-    assert ask(place, "receive", path=part, rest=stream) == {"answer": {"size": 16}}
+    assert ask(place, "received", path=part, source="16 1 2 3") == {"answer": []}
+    assert ask(place, "receive", path=part, source="16 1 2 3", rest=stream) == {
+        "answer": {"size": 16, "inode": Path(part).stat().st_ino}
+    }
+    assert ask(place, "received", path=part, source="16 1 2 3") == {"answer": [[4, 7]]}
     assert ask(place, "publish", temporary=part, path=path, mode=0o600, owner=0, group=0) == {"answer": {}}
     assert Path(path).read_bytes() == b"\0\0\0\0abc" + b"\0" * 9
     assert ask(place, "digest", path=path)["answer"] == far_side.digest(path)
@@ -145,7 +150,7 @@ def test_an_error_of_the_system_is_an_answer(place: Path) -> None:
     assert "No such file" in ask(place, "digest", path=str(place / "pool" / "nothing"))["error"]
 
 
-@pytest.mark.parametrize("act", ["digest", "receive", "remove", "publish"])
+@pytest.mark.parametrize("act", ["digest", "received", "receive", "remove", "publish"])
 @pytest.mark.parametrize(
     "path, reason",
     [
@@ -172,6 +177,8 @@ def test_only_images(place: Path, act: str, path: Any, reason: str) -> None:
     arguments = {"path": path}
     if act == "publish":
         arguments = {"temporary": path, "path": str(place / "pool" / "x"), "mode": 384, "owner": 0, "group": 0}
+    if act in ("received", "receive"):
+        arguments = {"path": path, "source": "16 1 2 3"}
     with pytest.raises(gate.Refused, match=reason):
         ask(place, act, **arguments)
     assert (place / "secret").read_bytes() == b"secret"
@@ -192,6 +199,14 @@ def test_the_published_name_counts_too(place: Path) -> None:
         ("digest", {}, "digest takes path"),
         ("digest", {"path": "/x", "more": 1}, "digest takes path"),
         ("receive", {"path": "/x", "stream": "y"}, "receive takes path"),
+        ("receive", {"path": "/x", "source": "1;id"}, "identity of a source"),
+        ("note", {"role": "leaving", "uuid": "../../x", "told": {"made": {}}, "paths": []}, "the UUID of a domain"),
+        ("note", {"role": "../x", "uuid": UUID, "told": {"made": {}}, "paths": []}, "leaving or arriving"),
+        ("note", {"role": "leaving", "uuid": UUID, "told": [], "paths": []}, "a JSON object"),
+        ("note", {"role": "leaving", "uuid": UUID, "told": {"made": {}}, "paths": "/x"}, "list of paths"),
+        ("forget", {"role": "leaving", "uuid": UUID + "\n"}, "the UUID of a domain"),
+        ("folder", {"path": "/root/x", "mode": 448}, "in no storage pool"),
+        ("folder", {"path": "/var/lib/../x", "mode": 448}, "not a plain"),
         ("look", {"paths": "/etc"}, "list of paths"),
         ("look", {"paths": [1]}, "list of paths"),
         ("publish", {"mode": 0o4755, "owner": 0, "group": 0}, "mode 4755"),
@@ -262,16 +277,34 @@ def test_places_are_those_of_the_pools(tmp_path: Path) -> None:
     assert volumes == {"/dev/vg0"}
 
 
-def test_this_is_protocol_1() -> None:
+def test_notes_are_kept_and_forgotten(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(far_side, "JOURNALS", str(place / "notes"))
+    image = str(place / "pool" / "web1.qcow2")
+    told = {"made": {}, "created": [image], "temporary": []}
+    kept = ask(place, "note", role="arriving", uuid=UUID, told=told, paths=[image])["answer"]
+    assert kept["made"] == {image: Path(image).stat().st_ino}
+    seen = ask(place, "survey", paths=[], role="arriving", uuid=UUID)["answer"]
+    assert seen["note"] == kept and seen["files"][image]["exists"]
+    assert ask(place, "survey", paths=[], role="leaving", uuid=UUID)["answer"] == {"files": {}, "note": None}
+    assert (place / "notes" / "arriving" / (UUID + ".json")).stat().st_mode & 0o777 == 0o600
+    assert ask(place, "forget", role="arriving", uuid=UUID) == {"answer": {}}
+    assert ask(place, "survey", paths=[], role="arriving", uuid=UUID)["answer"]["note"] is None
+
+
+def test_this_is_protocol_2() -> None:
     """Whoever changes one of these raises PROTOCOL and this test."""
-    assert far_side.PROTOCOL == 1
-    served = (far_side.look, far_side.digest, far_side.receive, far_side.publish, far_side.remove)
-    assert {act.__name__: list(inspect.signature(act).parameters) for act in served} == {
+    assert far_side.PROTOCOL == 2
+    assert {act.__name__: list(inspect.signature(act).parameters) for act in far_side.SERVED} == {
         "look": ["paths"],
+        "survey": ["paths", "role", "uuid"],
         "digest": ["path"],
-        "receive": ["path", "stream"],
+        "received": ["path", "source"],
+        "receive": ["path", "source", "stream"],
         "publish": ["temporary", "path", "mode", "owner", "group"],
         "remove": ["path"],
+        "folder": ["path", "mode"],
+        "note": ["role", "uuid", "told", "paths"],
+        "forget": ["role", "uuid"],
     }
     assert far_side.RECORD.format == ">QQ"
 

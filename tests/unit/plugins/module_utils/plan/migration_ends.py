@@ -39,6 +39,8 @@ def found_of(case: Mapping[str, Any]) -> Found:
         source=_end("kvm1", dict({"state": "running"}, **source), domain, images),
         dest=_end("kvm2", dict({"state": None}, **dest), domain, there),
         sizes={disk["target"]: disk.get("size_mib", 1024) * MIB for disk in domain.get("disks", [])},
+        snapshots=tuple(case.get("snapshots", ())),
+        external_snapshots=tuple(case.get("external_snapshots", ())),
     )
 
 
@@ -81,7 +83,7 @@ def _disk(words: Mapping[str, Any]) -> Disk:
 
 
 def _status(state: str, words: Mapping[str, Any]) -> DomainStatus:
-    known = ("autostart", "managed_save", "snapshots", "checkpoints", "job", "persistent")
+    known = ("autostart", "managed_save", "snapshots", "checkpoints", "job", "persistent", "reason")
     said = {key: words[key] for key in known if key in words}
     return DomainStatus(state=state, **dict({"persistent": True}, **said))
 
