@@ -13,6 +13,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, DomainStatus
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import HostFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import Probe
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
 
@@ -48,6 +49,7 @@ class Wish:
     keep_source_disks: bool = False
     tls: bool = False
     tls_destination: Optional[str] = None
+    probe: Optional[Probe] = None
 
 
 @dataclass(frozen=True)

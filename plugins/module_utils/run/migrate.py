@@ -16,10 +16,24 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migrate_request import read_wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, is_itself, plan_move
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.summary import summary
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_live, migrate_offline
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
+PROBE_OPTIONS: Dict[str, Any] = {
+    "type": {"type": "str", "required": True, "choices": ["tcp", "icmp", "http", "agent"]},
+    "address": {"type": "str", "aliases": ["host"]},
+    "port": {"type": "int"},
+    "url": {"type": "str"},
+    "send": {"type": "str"},
+    "expect": {"type": "str"},
+    "interval_ms": {"type": "int"},
+    "timeout_ms": {"type": "int"},
+    "from": {"type": "str", "choices": ["source", "destination"], "default": "source"},
+    "before_s": {"type": "float", "default": 2.0},
+    "after_s": {"type": "float", "default": 2.0},
+}
 OPTIONS: Dict[str, Any] = {
     "name": {"type": "str", "required": True, "aliases": ["guest"]},
     "host": {"type": "str"},
@@ -34,6 +48,7 @@ OPTIONS: Dict[str, Any] = {
     "keep_source_disks": {"type": "bool", "default": False},
     "tls": {"type": "bool", "default": False},
     "tls_destination": {"type": "str"},
+    "probe": {"type": "dict", "options": PROBE_OPTIONS},
 }
 
 
@@ -69,7 +84,15 @@ class MigrateJob(Job[Found]):
             "disks": [disk.as_dict() for disk in move.moves] if move else [],
             "concerns": [concern.as_dict() for concern in move.concerns] if move else [],
         }
-        return dict(told, **(outcome or {}))
+        outcome = dict(outcome or {})
+        noticed = outcome.pop("noticed", [])
+        told["concerns"] = told["concerns"] + noticed
+        told["warnings"] = [concern["detail"] for concern in noticed]
+        if outcome or not plan.changes:
+            told["summary"] = summary(
+                self.wish.name, found.source.side, found.dest.side, outcome.get("metrics"), outcome.get("transport")
+            )
+        return dict(told, **outcome)
 
 
 @contextlib.contextmanager

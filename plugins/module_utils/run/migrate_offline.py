@@ -24,6 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import H
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import MIB, Found, Metrics, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.impact import figures
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 
@@ -75,7 +76,7 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
         raise
     elapsed_ms = int((time.monotonic() - began) * 1000)
     metrics = Metrics(mode="offline", total_ms=elapsed_ms, wall_ms=elapsed_ms, disk_bytes=sent, disk_data_bytes=sent)
-    return {"metrics": metrics.as_dict(), "samples": [], "hashes": hashes, "transport": "ssh"}
+    return {"metrics": dict(metrics.as_dict(), **figures(None)), "samples": [], "hashes": hashes, "transport": "ssh"}
 
 
 def _copy(wish: Wish, ends: Ends, volume: Mapping[str, Any], found: Found, hashes: Dict[str, str]) -> int:
