@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Dict, List, Tuple
 
 import pytest
 
 from .fleet import Lab, answers, guest, until
-from .wire import client, echoes
+from .wire import echoes
 
 HOSTS = ("kvm1", "kvm2", "kvm3")
 ADDRESS = "10.77.0.101"
@@ -32,7 +33,7 @@ def moved(lab: Lab, **probe: Any) -> Dict[str, Any]:
 
 
 def longest_gap(moments: List[float]) -> float:
-    return max(b - a for a, b in zip(moments, moments[1:]))
+    return max(b - a for a, b in itertools.pairwise(moments))
 
 
 def total(told: Dict[str, Any], figure: str) -> int:

@@ -56,8 +56,8 @@ def reading(lab: Lab, marker: str) -> Iterator[Dict[str, int]]:
 # Runs on a host until its standard input ends: ICMP echo between this host and one address, by the kernel's own time stamps.
 _ECHOES = """
 import json, select, socket, struct, sys
-address, port = socket.inet_aton(sys.argv[1]), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x800))
-port.bind(("br0", 0x800))
+address, port = socket.inet_aton(sys.argv[1]), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+port.bind(("br0", 3))  # every protocol: a socket for IP alone does not see what the host itself sends
 port.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
 print("reading", flush=True)
 asked, answered = [], []
@@ -67,7 +67,7 @@ while True:
         break
     packet, extra, flags, sender = port.recvmsg(2048, 256)
     head = (packet[0] & 15) * 4
-    if packet[9] != 1 or address not in (packet[12:16], packet[16:20]):
+    if sender[1] != 0x800 or packet[9] != 1 or address not in (packet[12:16], packet[16:20]):
         continue
     seconds, nanos = struct.unpack("qq", extra[0][2])
     row = [struct.unpack("!I", packet[head + 4:head + 8])[0], (seconds + nanos / 1e9) * 1000]

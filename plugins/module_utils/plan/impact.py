@@ -112,8 +112,8 @@ def lost_work(before: Mapping[str, Any], during: Mapping[str, Any]) -> Optional[
     """Answers that did not come during the move, though as many as before would have: never below 0. None: unknown."""
     if not before["received"]:
         return None
-    expected: float = during["sent"] * before["received"] / float(before["sent"])
-    return round(max(expected - during["received"], 0.0), 1)
+    missing: float = during["sent"] * before["received"] / before["sent"] - during["received"]
+    return round(max(missing, 0.0), 1)
 
 
 def downtime_seen_ms(record: Record) -> Optional[int]:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from typing import Any, Dict, Iterator, Mapping, Optional
+from dataclasses import replace
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, place_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken, holding, standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import Standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import watching
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migrate_request import read_wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, is_itself, plan_move
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.summary import summary
-from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_live, migrate_offline
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_live, migrate_offline, migrate_watch
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
@@ -59,19 +63,44 @@ class MigrateJob(Job[Found]):
         self.wish = wish
         self.ends = Ends(source, dest, files_of_dest)
         self.move: Optional[MovePlan] = None
+        self.standing = Standing()
 
     def observe(self) -> Found:
+        self.standing = standing(self.wish.name)
         return observe_ends(self.wish, self.ends)
 
     def plan(self, found: Found) -> Plan:
+        going = watching.answer(self.wish, self.standing, found)
+        if going == watching.WATCH:
+            return watching.plan_watch(self.wish, found, self.standing)
+        if going == watching.FINISH:
+            return watching.plan_finish(self.wish, found, self.standing)
         self.move = plan_move(self.wish, found)
-        return self.move.plan
+        noticed = watching.warnings(self.wish, self.standing)
+        return replace(self.move.plan, warnings=self.move.plan.warnings + noticed)
 
     def apply(self, plan: Plan, found: Found) -> Mapping[str, Any]:
         # The loss of the terminal or of the controller is no reason to stop half-way: what has begun is ended here.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        take = migrate_live.take if self.move and self.move.answer == LIVE else migrate_offline.take
-        return take(self.wish, self.ends, plan, found)
+        if self.move is None:
+            return migrate_watch.take(self.wish, self.ends, found)
+        try:
+            with holding(self.wish.name) as held:
+                return self._move(self.move.answer, plan, found, held)
+        except Taken:
+            # Another run was quicker by less than it took to look at both hosts.
+            return migrate_watch.take(self.wish, self.ends, found)
+
+    def _move(self, answer: str, plan: Plan, found: Found, held: Held) -> Mapping[str, Any]:
+        record = watching.record_for(self.wish, found, plan, answer)
+        held.write(record)
+        if answer != LIVE:
+            return migrate_offline.take(self.wish, self.ends, plan, found)
+
+        def on_made(made: Sequence[Mapping[str, Any]]) -> None:
+            held.write(replace(record, made=tuple(made)))
+
+        return migrate_live.take(self.wish, self.ends, plan, found, on_made)
 
     def report(self, plan: Plan, found: Found, outcome: Optional[Mapping[str, Any]]) -> Mapping[str, Any]:
         move = self.move
@@ -80,7 +109,8 @@ class MigrateJob(Job[Found]):
             "source": found.source.side,
             "host": found.dest.side,
             "state": plan.after.get("state"),
-            "mode": move.answer if move and plan.changes else None,
+            "mode": (move.answer if move else LIVE) if plan.changes else None,
+            "watched": move is None,
             "disks": [disk.as_dict() for disk in move.moves] if move else [],
             "concerns": [concern.as_dict() for concern in move.concerns] if move else [],
         }

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     lifecycle,
@@ -27,8 +27,13 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends impo
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle import both_say, settle
 
 
-def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
-    """Take the steps in order. Gives metrics, samples and flags. Raises HostError; the source runs on then."""
+def take(
+    wish: Wish, ends: Ends, plan: Plan, found: Found, on_made: Callable[[Sequence[Mapping[str, Any]]], None]
+) -> Mapping[str, Any]:
+    """Take the steps in order. Gives metrics, samples and flags. Raises HostError; the source runs on then.
+
+    on_made is told all volumes made so far, each time there is another.
+    """
     made: List[Mapping[str, Any]] = []
     told: Dict[str, Any] = {}
     try:
@@ -36,6 +41,7 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
             if step.action == "create-volume":
                 _create(ends, step.args)
                 made.append(step.args)
+                on_made(made)
             elif step.action == "migrate":
                 told = _migrate(wish, ends, step, found)
                 made = []

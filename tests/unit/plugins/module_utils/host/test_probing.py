@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -89,14 +91,12 @@ def test_http_checks_the_status() -> None:
     with server(http("200")) as port:
         assert all(shot.took_ms is not None for shot in seen_of(probe("http", port)))
         assert all(shot.took_ms is None for shot in seen_of(probe("http", port, expect="204"), 5))
-    with server(http("503")) as port:
-        with asking(HERE, probe("http", port)) as one:
-            until_seen(one, 5)
-            assert one.seen.why_lost == "the status is 503"
-    with server(lambda one: one.sendall(b"220 mail\r\n")) as port:
-        with asking(HERE, probe("http", port)) as one:
-            until_seen(one, 2)
-            assert one.seen.why_lost in ("the answer is not HTTP", "Connection reset by peer")
+    with server(http("503")) as port, asking(HERE, probe("http", port)) as one:
+        until_seen(one, 5)
+        assert one.seen.why_lost == "the status is 503"
+    with server(lambda one: one.sendall(b"220 mail\r\n")) as port, asking(HERE, probe("http", port)) as one:
+        until_seen(one, 2)
+        assert one.seen.why_lost in ("the answer is not HTTP", "Connection reset by peer")
 
 
 def test_icmp_is_answered_by_this_host() -> None:
@@ -120,27 +120,25 @@ def test_a_refusal_is_a_loss_with_its_reason() -> None:
 
 def test_the_beat_does_not_wait_for_a_server_that_stands_still() -> None:
     """Ten requests and more are open at once; each is lost after the timeout, none is forgotten."""
-    with server(lambda one: time.sleep(0.5)) as port:
-        with asking(HERE, probe(port=port, send="x", timeout_ms=200)) as one:
-            until_seen(one, 20)
-            one.finish()
-            shots = one.seen.shots(0)
+    silent = probe(send="x", timeout_ms=200)
+    with server(lambda one: time.sleep(0.5)) as port, asking(HERE, replace(silent, port=port)) as one:
+        until_seen(one, 20)
+        one.finish()
+        shots = one.seen.shots(0)
     lost = [shot for shot in shots if shot.took_ms is None]
     assert len(lost) >= 15
-    assert max(b.at_ms - a.at_ms for a, b in zip(shots, shots[1:])) < 200, "it waited for an answer"
+    assert max(b.at_ms - a.at_ms for a, b in itertools.pairwise(shots)) < 200, "it waited for an answer"
 
 
 def test_a_name_that_does_not_resolve_is_said() -> None:
-    with pytest.raises(HostError) as failure:
-        with asking(HERE, Probe(type="tcp", address="nobody.invalid", port=1)):
-            pass
+    with pytest.raises(HostError) as failure, asking(HERE, Probe(type="tcp", address="nobody.invalid", port=1)):
+        pass
     assert "tcp to nobody.invalid:1" in str(failure.value)
 
 
 def test_it_ends_when_nobody_listens_any_more() -> None:
     """What the kernel does when the module is killed: the pipe closes."""
-    with server(lambda one: None) as port:
-        with asking(HERE, probe(port=port)) as one:
-            until_seen(one, 2)
-            process = one._process
+    with server(lambda one: None) as port, asking(HERE, probe(port=port)) as one:
+        until_seen(one, 2)
+        process = one._process
     assert process.returncode == 0

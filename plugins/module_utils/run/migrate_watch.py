@@ -1,0 +1,223 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A second run: watch a move that is under way, and do what is left when its own run is dead."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    domains,
+    files,
+    guest_lock,
+    live_migration,
+    pools,
+    progress_file,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.following import Follower
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Sample, Wish, thin
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import impact, settlement, watching
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle import SETTLE_S, both_say
+
+# How long a living run may show nothing at all (it may be hashing a large image) before the one that watches gives up.
+SILENT_S = 3600
+# How long the guest may be unknown to the destination while libvirt says that it is sent away.
+ARRIVES_S = 20
+
+
+def take(wish: Wish, ends: Ends, found: Found) -> Mapping[str, Any]:
+    """Watch to the end. Gives metrics and samples of a move that succeeded. Raises HostError or CannotConverge otherwise.
+
+    As long as a living run holds the guest's lock, nothing is changed here.
+    """
+    follower = Follower(ends.source, wish.name, time.monotonic())
+    deadline = time.monotonic() + (wish.timeout_s or SILENT_S)
+    while True:
+        with contextlib.suppress(Taken), guest_lock.holding(wish.name) as held:
+            return _as_owner(wish, ends, found, held, follower)
+        if follower.job() == watching.OUTGOING:
+            _look_on(follower, deadline)
+            deadline = max(deadline, time.monotonic() + SETTLE_S)
+        if _expired(deadline):
+            raise _still_busy(wish, ends)
+        threading.Event().wait(0.5)
+
+
+def _look_on(follower: Follower, deadline: float) -> None:
+    follower.until_gone(lambda sample: None, lambda: _expired(deadline))
+
+
+def _expired(deadline: float) -> bool:
+    return time.monotonic() > deadline
+
+
+def _still_busy(wish: Wish, ends: Ends) -> CannotConverge:
+    record = guest_lock.standing(wish.name).record
+    return CannotConverge(
+        "Watching the move of %s on %s" % (wish.name, ends.source.side),
+        "the other run%s has not ended" % (" (process %d)" % record.pid if record else ""),
+        "Look at it there; nothing was changed by this one",
+    )
+
+
+def _as_owner(wish: Wish, ends: Ends, found: Found, held: Held, follower: Follower) -> Mapping[str, Any]:
+    """The lock is ours. A record that is still there is that of a dead run."""
+    held.keep()
+    record = guest_lock.standing(wish.name).record
+    if follower.job() == watching.OUTGOING:
+        _is_it_coming(wish, ends, record)
+        _follow(wish, follower, record)
+    here, there = _settled(wish, ends)
+    outcome = settlement.verdict(here, there)
+    if outcome != settlement.MOVED:
+        raise _not_moved(wish, ends, held, follower, record, outcome, (here, there))
+    done, concerns = _close(wish, ends, found, record)
+    held.forget()
+    return dict(_told(wish, ends, follower), noticed=[one.as_dict() for one in concerns], closed=done, watched=True)
+
+
+def _is_it_coming(wish: Wish, ends: Ends, record: Optional[MoveRecord]) -> None:
+    """Without a record nobody but the destination can say whether the guest comes to it."""
+    attempted = "see %s arrive" % wish.name
+    if record is not None:
+        return
+    try:
+        live_migration.wait_until(
+            lambda: domains.find(ends.dest, wish.name) is not None, ARRIVES_S, attempted, wish.host
+        )
+    except HostError:
+        raise CannotConverge(
+            "Moving %s to %s is not possible now" % (wish.name, ends.dest.side),
+            "libvirt on %s is moving it, and %s does not know of it" % (ends.source.side, ends.dest.side),
+            "Wait for the end of that move (virsh domjobinfo %s), then run again" % wish.name,
+        )
+
+
+def _follow(wish: Wish, follower: Follower, record: Optional[MoveRecord]) -> None:
+    """A job that stands still is ended, if it is a dead run's: nobody else will."""
+    watched = follower.watched
+    subject = "%s to %s" % (wish.name, wish.host)
+    with progress_file.telling("kvm_migrate", wish.name) as tell:
+
+        def on_sample(sample: Sample) -> None:
+            tell(sample.progress(subject))
+            if record is not None and watched.stopped is None and watching.stalled(watched.samples):
+                watched.stopped = "stalled"
+                watched.error = follower.abort()
+
+        follower.until_gone(on_sample, lambda: watched.error is not None)
+
+
+def _settled(wish: Wish, ends: Ends) -> Tuple[str, str]:
+    """What both ends say once they agree, or when they should have."""
+
+    def agreed() -> bool:
+        return settlement.verdict(*both_say(wish, ends)) in (settlement.MOVED, settlement.STAYED)
+
+    with contextlib.suppress(HostError):
+        live_migration.wait_until(agreed, SETTLE_S, "see who has %s" % wish.name, ends.dest.side)
+    return both_say(wish, ends)
+
+
+def _not_moved(
+    wish: Wish,
+    ends: Ends,
+    held: Held,
+    follower: Follower,
+    record: Optional[MoveRecord],
+    outcome: str,
+    said: Tuple[str, str],
+) -> Exception:
+    """The error to raise. Before, what the dead run had made on the destination goes, if the guest never ran on it."""
+    where, remedy = settlement.told(outcome, said[0], said[1], ends.source.side, ends.dest.side)
+    attempted = "move %s live to %s" % (wish.name, ends.dest.side)
+    words = follower.watched.error or follower.why_failed() or "it ended without moving the guest"
+    if follower.watched.stopped:
+        words = "a move whose run is dead sent nothing for %d s and was ended: %s" % (watching.STALL_S, words)
+    if outcome in (settlement.TWICE, settlement.UNKNOWN):
+        return CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
+    for volume in watching.left_behind(outcome, record, said[1], settlement.ABSENT):
+        with contextlib.suppress(HostError):
+            pools.delete_volume(ends.dest, volume["pool"], volume["volume"])
+    held.forget()
+    return HostError(attempted, ends.source.side, "%s. Now %s" % (words, where), remedy + settlement.advice(words))
+
+
+def _close(wish: Wish, ends: Ends, found: Found, record: Optional[MoveRecord]) -> Tuple[List[str], List[Concern]]:
+    """The steps that the dead run did not get to. (what was done, in words; what was left and why)."""
+    done, left = [], []
+    for step in watching.closing_steps(record):
+        why = _why_not(wish, ends, found, record, step.args["path"]) if step.action == "remove-source-disk" else None
+        if why is None:
+            migrate_closing.take(wish, ends, step)
+            done.append(step.words)
+        elif why:
+            left.append(_left(ends, step.args["path"], why))
+    return done, left if record is not None else _left_by_others(ends, found)
+
+
+def _why_not(wish: Wish, ends: Ends, found: Found, record: Optional[MoveRecord], path: str) -> Optional[str]:
+    """None: the file may go. "": it is gone already. Else why it stays."""
+    here, there = files.look(HERE, [path])[path], files.look(ends.files_of_dest, [path])[path]
+    if not here.exists:
+        return ""
+    dom = domains.find(ends.dest, wish.name)
+    uuid = domains.read(dom, inactive=False)[0].uuid if dom is not None else None
+    users = [
+        domain.name
+        for domain in domains.read_every(ends.source)
+        if domain.name != wish.name and path in [name for disk in domain.disks for name in (disk.source, *disk.backing)]
+    ]
+    return watching.may_remove(record, path, uuid, here, there, users) if record is not None else "no run noted it"
+
+
+def _left_by_others(ends: Ends, found: Found) -> List[Concern]:
+    domain = found.source.effective
+    paths = [disk.source for disk in domain.images if disk.kind == "file" and disk.source] if domain else []
+    here, there = files.look(HERE, paths), files.look(ends.files_of_dest, paths)
+    return [
+        _left(ends, path, "no run of kvm_migrate noted that it copied it")
+        for path in watching.stayed_disks(found, here, there)
+    ]
+
+
+def _left(ends: Ends, path: str, why: str) -> Concern:
+    detail = "%s is left on %s, and the guest now lives on %s: %s" % (path, ends.source.side, ends.dest.side, why)
+    return Concern("source-disk-left", WARNING, detail, "Compare it with the one there, then remove it by hand.")
+
+
+def _told(wish: Wish, ends: Ends, follower: Follower) -> Dict[str, Any]:
+    watched = follower.watched
+    stats: Mapping[str, Any] = {}
+    with contextlib.suppress(HostError):
+        stats = live_migration.completed(ends.dest, wish.name)
+    last = watched.samples[-1] if watched.samples else None
+    metrics = Metrics(
+        mode="live",
+        total_ms=stats.get("time_elapsed", watched.wall_ms),
+        wall_ms=watched.wall_ms,
+        downtime_ms=stats.get("downtime"),
+        downtime_net_ms=stats.get("downtime_net"),
+        setup_ms=stats.get("setup_time"),
+        memory_bytes=stats.get("memory_processed", 0),
+        memory_total_bytes=stats.get("memory_total", 0),
+        disk_bytes=watched.completed.get("disk_processed", int(last.disk_processed_mib * 1024**2) if last else 0),
+        iterations=stats.get("memory_iteration"),
+    )
+    return {
+        "metrics": dict(metrics.as_dict(), **impact.figures(None)),
+        "samples": [sample.as_dict() for sample in thin(watched.samples)],
+        "ended_by": watched.stopped,
+    }
