@@ -44,9 +44,11 @@ def take(wish: Wish, ends: Ends, found: Found) -> Mapping[str, Any]:
     """
     follower = Follower(ends.source, wish.name, time.monotonic())
     deadline = time.monotonic() + (wish.timeout_s or SILENT_S)
+    others = False
     while True:
         with contextlib.suppress(Taken), guest_lock.holding(wish.name) as held:
-            return _as_owner(wish, ends, found, held, follower)
+            return _as_owner(wish, ends, found, held, follower, others)
+        others = True
         if follower.job() == watching.OUTGOING:
             _look_on(follower, deadline)
             deadline = max(deadline, time.monotonic() + SETTLE_S)
@@ -72,8 +74,8 @@ def _still_busy(wish: Wish, ends: Ends) -> CannotConverge:
     )
 
 
-def _as_owner(wish: Wish, ends: Ends, found: Found, held: Held, follower: Follower) -> Mapping[str, Any]:
-    """The lock is ours. A record that is still there is that of a dead run."""
+def _as_owner(wish: Wish, ends: Ends, found: Found, held: Held, follower: Follower, others: bool) -> Mapping[str, Any]:
+    """The lock is ours. A record that is still there is that of a dead run. others: another run had it before, and ended."""
     held.keep()
     record = guest_lock.standing(wish.name).record
     if follower.job() == watching.OUTGOING:
@@ -84,6 +86,8 @@ def _as_owner(wish: Wish, ends: Ends, found: Found, held: Held, follower: Follow
     if outcome != settlement.MOVED:
         raise _not_moved(wish, ends, held, follower, record, outcome, (here, there))
     done, concerns = _close(wish, ends, found, record)
+    if record is None and not others:
+        concerns = _left_by_others(ends, found)
     held.forget()
     return dict(_told(wish, ends, follower), noticed=[one.as_dict() for one in concerns], closed=done, watched=True)
 
@@ -157,7 +161,8 @@ def _not_moved(
 
 def _close(wish: Wish, ends: Ends, found: Found, record: Optional[MoveRecord]) -> Tuple[List[str], List[Concern]]:
     """The steps that the dead run did not get to. (what was done, in words; what was left and why)."""
-    done, left = [], []
+    done: List[str] = []
+    left: List[Concern] = []
     for step in watching.closing_steps(record):
         why = _why_not(wish, ends, found, record, step.args["path"]) if step.action == "remove-source-disk" else None
         if why is None:
@@ -165,7 +170,7 @@ def _close(wish: Wish, ends: Ends, found: Found, record: Optional[MoveRecord]) -
             done.append(step.words)
         elif why:
             left.append(_left(ends, step.args["path"], why))
-    return done, left if record is not None else _left_by_others(ends, found)
+    return done, left
 
 
 def _why_not(wish: Wish, ends: Ends, found: Found, record: Optional[MoveRecord], path: str) -> Optional[str]:
