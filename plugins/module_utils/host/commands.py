@@ -140,14 +140,14 @@ def pipe_to(
 def talking(argv: Sequence[str], place: Place, attempted: str, ends_within_s: float = 5.0) -> Iterator[Any]:
     """Start the command with pipes to its input and output. At the end of the block its input ends, and then it has to.
 
-    Gives the Popen; what it writes to standard error is thrown away. Raises HostError when it cannot start.
+    Gives the Popen; standard error comes with the output. Raises HostError when it cannot start.
     """
     try:
         process = subprocess.Popen(
             place.command(argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
             env=ENVIRONMENT,
         )
     except OSError as error:

@@ -96,10 +96,12 @@ class Asking:
             raise self._failed(str(error))
 
     def _read(self) -> None:
+        words = ""
         for line in self._process.stdout:
             try:
                 told = json.loads(line)
             except ValueError:
+                words = line.decode("utf-8", "replace").strip() or words
                 continue
             if isinstance(told, list):
                 self.seen.add(*told)
@@ -108,7 +110,7 @@ class Asking:
                 self._told.update(told)
                 self._news.notify_all()
         with self._news:
-            self._told.setdefault("error", "it ended")
+            self._told.setdefault("error", words or "it ended")
             self._news.notify_all()
 
     def _wait_for(self, word: str, seconds: float) -> float:

@@ -17,6 +17,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import probing
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.probing import Asking, asking
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
@@ -134,6 +135,14 @@ def test_a_name_that_does_not_resolve_is_said() -> None:
     with pytest.raises(HostError) as failure, asking(HERE, Probe(type="tcp", address="nobody.invalid", port=1)):
         pass
     assert "tcp to nobody.invalid:1" in str(failure.value)
+
+
+def test_a_host_that_refuses_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the ssh gate does: words on standard error, no answer."""
+    monkeypatch.setattr(probing, "_BOOTSTRAP", "import sys; sys.exit('gate: this key does not run commands')")
+    with pytest.raises(HostError) as failure, asking(HERE, probe(port=1)):
+        pass
+    assert "this key does not run commands" in str(failure.value)
 
 
 def test_it_ends_when_nobody_listens_any_more() -> None:
