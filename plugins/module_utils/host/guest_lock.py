@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -16,6 +17,10 @@ from typing import Iterator, Optional, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing, record_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import FOLDER, start_of
+
+_REMEDY = "Run as root (become: true), who may write in %s, then run again." % FOLDER
+# A file name has at most 255 bytes.
+LONGEST = 200
 
 
 class Taken(Exception):
@@ -32,9 +37,12 @@ class Held:
         """Durable enough: the folder is memory, as is everything that a reboot ends."""
         pid, started = myself()
         temporary = "%s.%d" % (self._path, pid)
-        with open(temporary, "w", encoding="utf-8") as out:
-            json.dump(replace(record, pid=pid, started=started).as_dict(), out)
-        os.replace(temporary, self._path)
+        try:
+            with open(temporary, "w", encoding="utf-8") as out:
+                json.dump(replace(record, pid=pid, started=started).as_dict(), out)
+            os.replace(temporary, self._path)
+        except OSError as error:
+            raise HostError("note what this run does in %s" % self._path, "this host", str(error), _REMEDY)
 
     def keep(self) -> None:
         """Let the record outlive this run: what it speaks of is not settled."""
@@ -53,7 +61,7 @@ def holding(name: str) -> Iterator[Held]:
         os.makedirs(FOLDER, mode=0o755, exist_ok=True)
         descriptor = _locked(path)
     except OSError as error:
-        raise HostError("lock %s for this run" % name, "this host", str(error), "Check %s." % FOLDER)
+        raise HostError("lock %s for this run" % name, "this host", str(error), _REMEDY)
     held = Held(name)
     try:
         yield held
@@ -112,4 +120,6 @@ def start_of_process(pid: int) -> Optional[int]:
 
 
 def _path(name: str, kind: str) -> str:
+    raw = name.encode("utf-8")
+    name = name if len(raw) <= LONGEST else hashlib.sha256(raw).hexdigest()
     return "%s/kvm_migrate-%s.%s" % (FOLDER, name, kind)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Iterator, Protocol
+from typing import Iterator, Optional, Protocol
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import myself
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import FOLDER, Progress, path_of
@@ -45,6 +45,14 @@ def telling(module: str, name: str) -> Iterator[Tell]:
     finally:
         _remove(path)
         _remove(temporary)
+
+
+def last_told(module: str, name: str) -> Optional[float]:
+    """When that run last told how far it is, as seconds since the epoch; None when it tells nothing."""
+    try:
+        return os.stat(path_of(module, name)).st_mtime
+    except OSError:
+        return None
 
 
 def _remove(path: str) -> None:

@@ -14,7 +14,12 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import ACTIVE, is_itself, presence
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import STAYED, STOPPED_HERE
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import (
+    MOVED,
+    STAYED,
+    STOPPED_HERE,
+    STOPPED_THERE,
+)
 
 # GO: nothing of the kind. WATCH: a move is under way. FINISH: a run died, and its move has ended since.
 GO, WATCH, FINISH = "go", "watch", "finish"
@@ -50,12 +55,23 @@ def answer(wish: Wish, standing: Standing, found: Found) -> str:
     if is_itself(wish, source):
         return GO
     if record is not None and record.host != wish.host and (goes or standing.alive):
-        raise CannotConverge(
-            "Moving %s to %s is not possible now" % (wish.name, wish.host),
-            "another run (process %d on %s) is moving it to %s" % (record.pid, source, record.host),
-            "Wait for the end of that move, then run again",
-        )
+        raise goes_elsewhere(wish, record, source)
     return GO if told == FINISH and not _has_moved(wish, standing, found) else told
+
+
+def goes_elsewhere(wish: Wish, record: MoveRecord, source: str) -> CannotConverge:
+    return CannotConverge(
+        "Moving %s to %s is not possible now" % (wish.name, wish.host),
+        "another run (process %d on %s) is moving it to %s" % (record.pid, source, record.host),
+        "Wait for the end of that move, then run again",
+    )
+
+
+def has_arrived(outcome: str, found: Found) -> bool:
+    """Whether the guest is where it was to go: a guest that was off before the move is off after it."""
+    status = found.source.status
+    was_off = status is not None and not status.active
+    return outcome == MOVED or (outcome == STOPPED_THERE and was_off)
 
 
 def _has_moved(wish: Wish, standing: Standing, found: Found) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, place_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken, holding, standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import Standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import watching
@@ -86,6 +86,9 @@ class MigrateJob(Job[Found]):
             return migrate_watch.take(self.wish, self.ends, found)
         try:
             with holding(self.wish.name) as held:
+                if not migrate_watch.is_as_found(self.wish, self.ends, found):
+                    held.keep()
+                    raise Taken()
                 return self._move(self.move.answer, plan, found, held)
         except Taken:
             # Another run was quicker by less than it took to look at both hosts.
@@ -109,7 +112,7 @@ class MigrateJob(Job[Found]):
             "source": found.source.side,
             "host": found.dest.side,
             "state": plan.after.get("state"),
-            "mode": (move.answer if move else LIVE) if plan.changes else None,
+            "mode": (move.answer if move else _mode_of(found)) if plan.changes else None,
             "watched": move is None,
             "disks": [disk.as_dict() for disk in move.moves] if move else [],
             "concerns": [concern.as_dict() for concern in move.concerns] if move else [],
@@ -122,7 +125,12 @@ class MigrateJob(Job[Found]):
             told["summary"] = summary(
                 self.wish.name, found.source.side, found.dest.side, outcome.get("metrics"), outcome.get("transport")
             )
-        return dict(told, **outcome)
+        return {**told, **outcome}
+
+
+def _mode_of(found: Found) -> str:
+    """Of a move that another run began."""
+    return OFFLINE if found.source.status is not None and not found.source.status.active else LIVE
 
 
 @contextlib.contextmanager

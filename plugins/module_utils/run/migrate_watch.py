@@ -24,7 +24,15 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.following import
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Sample, Wish, thin
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
+    LIVE,
+    OFFLINE,
+    Found,
+    Metrics,
+    Sample,
+    Wish,
+    thin,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import impact, settlement, watching
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing
@@ -37,36 +45,58 @@ SILENT_S = 3600
 ARRIVES_S = 20
 
 
+def is_as_found(wish: Wish, ends: Ends, found: Found) -> bool:
+    """Whether the guest is still where it was when the plan was made, and nobody has begun to move it."""
+    dom, before = domains.find(ends.source, wish.name), found.source.status
+    if dom is None or before is None:
+        return dom is None and before is None
+    now = domains.status(dom)
+    return now.active == before.active and now.job in (None, before.job)
+
+
 def take(wish: Wish, ends: Ends, found: Found) -> Mapping[str, Any]:
     """Watch to the end. Gives metrics and samples of a move that succeeded. Raises HostError or CannotConverge otherwise.
 
     As long as a living run holds the guest's lock, nothing is changed here.
     """
     follower = Follower(ends.source, wish.name, time.monotonic())
-    deadline = time.monotonic() + (wish.timeout_s or SILENT_S)
-    others = False
+    patience = Patience(wish)
     while True:
         with contextlib.suppress(Taken), guest_lock.holding(wish.name) as held:
-            return _as_owner(wish, ends, found, held, follower, others)
-        others = True
+            return _as_owner(wish, ends, found, held, follower, patience.others)
+        record = patience.look()
+        if record is not None and record.host != wish.host:
+            raise watching.goes_elsewhere(wish, record, ends.source.side)
         if follower.job() == watching.OUTGOING:
-            _look_on(follower, deadline)
-            deadline = max(deadline, time.monotonic() + SETTLE_S)
-        if _expired(deadline):
-            raise _still_busy(wish, ends)
+            follower.until_gone(lambda sample: None, patience.ended)
+        if patience.ended():
+            raise _still_busy(wish, ends, record)
         threading.Event().wait(0.5)
 
 
-def _look_on(follower: Follower, deadline: float) -> None:
-    follower.until_gone(lambda sample: None, lambda: _expired(deadline))
+class Patience:
+    """How long a living run is watched: timeout_s, or as long as it shows some sign at times. others: whether there was one."""
+
+    def __init__(self, wish: Wish) -> None:
+        self._wish, self.others = wish, False
+        self._deadline = time.monotonic() + (wish.timeout_s or SILENT_S)
+        self._told: Optional[float] = None
+
+    def look(self) -> Optional[MoveRecord]:
+        """The record of the run that has the lock."""
+        self.others = True
+        self.ended()
+        return guest_lock.standing(self._wish.name).record
+
+    def ended(self) -> bool:
+        told = progress_file.last_told("kvm_migrate", self._wish.name)
+        if told != self._told and self._wish.timeout_s is None:
+            self._deadline = time.monotonic() + SILENT_S
+        self._told = told
+        return time.monotonic() > self._deadline
 
 
-def _expired(deadline: float) -> bool:
-    return time.monotonic() > deadline
-
-
-def _still_busy(wish: Wish, ends: Ends) -> CannotConverge:
-    record = guest_lock.standing(wish.name).record
+def _still_busy(wish: Wish, ends: Ends, record: Optional[MoveRecord]) -> CannotConverge:
     return CannotConverge(
         "Watching the move of %s on %s" % (wish.name, ends.source.side),
         "the other run%s has not ended" % (" (process %d)" % record.pid if record else ""),
@@ -81,15 +111,17 @@ def _as_owner(wish: Wish, ends: Ends, found: Found, held: Held, follower: Follow
     if follower.job() == watching.OUTGOING:
         _is_it_coming(wish, ends, record)
         _follow(wish, follower, record)
-    here, there = _settled(wish, ends)
+    here, there = _settled(wish, ends, found)
     outcome = settlement.verdict(here, there)
-    if outcome != settlement.MOVED:
+    if not watching.has_arrived(outcome, found):
         raise _not_moved(wish, ends, held, follower, record, outcome, (here, there))
     done, concerns = _close(wish, ends, found, record)
     if record is None and not others:
         concerns = _left_by_others(ends, found)
     held.forget()
-    return dict(_told(wish, ends, follower), noticed=[one.as_dict() for one in concerns], closed=done, watched=True)
+    return dict(
+        _told(wish, ends, found, follower), noticed=[one.as_dict() for one in concerns], closed=done, watched=True
+    )
 
 
 def _is_it_coming(wish: Wish, ends: Ends, record: Optional[MoveRecord]) -> None:
@@ -124,11 +156,12 @@ def _follow(wish: Wish, follower: Follower, record: Optional[MoveRecord]) -> Non
         follower.until_gone(on_sample, lambda: watched.error is not None)
 
 
-def _settled(wish: Wish, ends: Ends) -> Tuple[str, str]:
+def _settled(wish: Wish, ends: Ends, found: Found) -> Tuple[str, str]:
     """What both ends say once they agree, or when they should have."""
 
     def agreed() -> bool:
-        return settlement.verdict(*both_say(wish, ends)) in (settlement.MOVED, settlement.STAYED)
+        outcome = settlement.verdict(*both_say(wish, ends))
+        return outcome == settlement.STAYED or watching.has_arrived(outcome, found)
 
     with contextlib.suppress(HostError):
         live_migration.wait_until(agreed, SETTLE_S, "see who has %s" % wish.name, ends.dest.side)
@@ -203,14 +236,16 @@ def _left(ends: Ends, path: str, why: str) -> Concern:
     return Concern("source-disk-left", WARNING, detail, "Compare it with the one there, then remove it by hand.")
 
 
-def _told(wish: Wish, ends: Ends, follower: Follower) -> Dict[str, Any]:
+def _told(wish: Wish, ends: Ends, found: Found, follower: Follower) -> Dict[str, Any]:
     watched = follower.watched
+    live = found.source.status is None or found.source.status.active
     stats: Mapping[str, Any] = {}
-    with contextlib.suppress(HostError):
-        stats = live_migration.completed(ends.dest, wish.name)
+    if live:
+        with contextlib.suppress(HostError):
+            stats = live_migration.completed(ends.dest, wish.name)
     last = watched.samples[-1] if watched.samples else None
     metrics = Metrics(
-        mode="live",
+        mode=LIVE if live else OFFLINE,
         total_ms=stats.get("time_elapsed", watched.wall_ms),
         wall_ms=watched.wall_ms,
         downtime_ms=stats.get("downtime"),

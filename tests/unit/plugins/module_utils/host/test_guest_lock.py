@@ -68,6 +68,21 @@ def test_one_at_a_time_and_nothing_is_left(folder: Path) -> None:
     assert list(folder.iterdir()) == [] and guest_lock.standing("web1") == Standing()
 
 
+def test_the_longest_name_has_a_lock_too(folder: Path) -> None:
+    with guest_lock.holding("ü" * 125) as held, guest_lock.holding("ü" * 124 + "x"):
+        held.write(RECORD)
+        assert guest_lock.standing("ü" * 125).alive and not guest_lock.standing("ü" * 124 + "x").alive
+    assert list(folder.iterdir()) == []
+
+
+def test_where_nobody_may_write_there_is_no_move(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_lock, "FOLDER", str(folder / "file"))
+    (folder / "file").write_text("")
+    with pytest.raises(HostError) as failure, guest_lock.holding("web1"):
+        pass
+    assert "lock web1" in str(failure.value) and "Run as root" in str(failure.value)
+
+
 def test_a_failure_leaves_nothing_but_when_nobody_knows_how_it_ended(folder: Path) -> None:
     with pytest.raises(HostError), guest_lock.holding("web1") as held:
         held.write(RECORD)

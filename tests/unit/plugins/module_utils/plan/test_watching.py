@@ -22,6 +22,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.watching import 
     WATCH,
     answer,
     closing_steps,
+    has_arrived,
     left_behind,
     may_remove,
     plan_finish,
@@ -83,6 +84,21 @@ def test_a_move_to_elsewhere_is_not_ours_to_watch(alive: bool, job: Optional[str
     with pytest.raises(CannotConverge) as refusal:
         answer(WISH, Standing(replace(RECORD, host="kvm3"), alive), found("running", None, job))
     assert "process 77 on kvm1) is moving it to kvm3" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("here", "outcome", "expected"),
+    [
+        ("running", "moved", True),
+        ("running", "stopped-there", False),
+        ("shutoff", "stopped-there", True),
+        ("shutoff", "stopped-here", False),
+        (None, "stopped-there", False),
+        ("running", "stayed", False),
+    ],
+)
+def test_a_guest_that_was_off_arrives_off(here: Optional[str], outcome: str, expected: bool) -> None:
+    assert has_arrived(outcome, found(here, None)) == expected
 
 
 def test_the_record_holds_what_is_due_after_the_move() -> None:
