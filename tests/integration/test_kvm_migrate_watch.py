@@ -77,7 +77,8 @@ def kill_module(lab: Lab) -> None:
 
 def check_moved(lab: Lab) -> None:
     """All that a run that was left alone would have done is done, and nothing is left of it."""
-    assert lab.owners("web1", HOSTS) == ["kvm2"] and answers(lab, 101)
+    assert lab.owners("web1", HOSTS) == ["kvm2"]
+    until(lambda: answers(lab, 101), 20, "web1 answers on kvm2")
     assert lab.state("kvm1", "web1") is None and not exists(lab, "kvm1", WEB)
     assert "Autostart:      enable" in lab.virsh("kvm2", "dominfo", "web1")
     assert lab.sh("kvm1", "sh", "-c", "ls /run/kvmops || true").split() == []
@@ -95,7 +96,8 @@ def test_a_second_run_takes_over_when_the_module_was_killed(web1: Lab) -> None:
     libvirt = job_info(web1, "kvm2")
     assert told["metrics"]["total_ms"] == libvirt["time_elapsed"]
     assert told["metrics"]["downtime_ms"] == libvirt["downtime"]
-    assert told["metrics"]["disk_bytes"] == 256 * 1024**2 and told["samples"]
+    # The image's whole size, and what the guest wrote while it was copied.
+    assert told["metrics"]["disk_bytes"] >= 256 * 1024**2 and told["samples"]
     assert "moved from kvm1 to kvm2" in told["summary"][0]
     check_moved(web1)
 
@@ -154,7 +156,8 @@ def test_a_move_that_stands_still_and_whose_run_is_dead_is_ended(web1: Lab) -> N
         told = web1.one("kvm1", "kvm_migrate", may_fail=True, **MOVE)
     assert told["failed"] and "sent nothing for 30 s and was ended" in told["msg"], told["msg"]
     assert "the guest is running on kvm1" in told["msg"]
-    assert web1.owners("web1", HOSTS) == ["kvm1"] and answers(web1, 101)
+    assert web1.owners("web1", HOSTS) == ["kvm1"]
+    until(lambda: answers(web1, 101), 20, "web1 answers on kvm1")
     assert web1.state("kvm2", "web1") is None and not exists(web1, "kvm2", WEB)
     assert web1.one("kvm1", "kvm_migrate", name="web1", host="kvm2")["changed"]
     check_moved(web1)
