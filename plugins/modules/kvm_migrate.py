@@ -13,6 +13,8 @@ description:
   - Moves a domain to another KVM host, live when it runs and offline when it is off, with or without shared storage.
   - Runs on the host that has the domain. When the domain is already on the destination, nothing changes.
   - Asks both hosts first. Everything that stands against the move is reported at once, before anything changes.
+  - One run per guest. A second one finds the move of a living or a dead run and watches it to its end; see RV(watched).
+    When that run is dead, the second one does what is left, and ends a move that stands still.
   - At every moment exactly one host owns the domain. When a live move fails, the guest goes on running on the source,
     and what was created on the destination is removed again.
   - Disks that both hosts see as the same file stay where they are. Other image files are copied. A live copy is
@@ -111,6 +113,58 @@ options:
     choices: [refuse, carry]
     default: refuse
     version_added: 0.1.0
+  probe:
+    description:
+      - Asks the guest at a steady beat before, during and after a live move, as a client would, and says what a client felt.
+        See RV(metrics.downtime_seen_ms) and RV(metrics.impact); C(docs/metrics.md) says what each number means.
+      - A guest that does not answer before the move is a concern in the result, with no numbers. The move goes on.
+    type: dict
+    version_added: 0.1.0
+    suboptions:
+      type:
+        description:
+          - V(tcp) connects; with O(probe.send) or O(probe.expect) it also waits for an answer.
+          - V(icmp) sends an echo request, V(http) a GET. V(agent) pings the guest agent through libvirt.
+        type: str
+        required: true
+        choices: [tcp, icmp, http, agent]
+      address:
+        description: Whom to ask, for V(tcp) and V(icmp).
+        type: str
+        aliases: [host]
+      port:
+        description: The port, for V(tcp).
+        type: int
+      url:
+        description: What to get, for V(http). Plain HTTP only.
+        type: str
+      send:
+        description: For V(tcp), what to send when the connection is there.
+        type: str
+      expect:
+        description: For V(tcp), a text that the answer has to hold. For V(http), the status wanted; not set means any below 400.
+        type: str
+      interval_ms:
+        description:
+          - The time between two requests, 5 to 10000 milliseconds. A pause is measured to within one interval.
+          - Not set means 20 for V(tcp) and V(icmp), 50 for V(http), 100 for V(agent).
+        type: int
+      timeout_ms:
+        description: A request without an answer after this many milliseconds is lost. Not set means 1000.
+        type: int
+      from:
+        description: Which host asks. The destination is reached over ssh for it.
+        type: str
+        choices: [source, destination]
+        default: source
+      before_s:
+        description: How many seconds are measured before the move begins, 0.5 to 600.
+        type: float
+        default: 2
+      after_s:
+        description: How many seconds are measured after it has ended, 0.5 to 600.
+        type: float
+        default: 2
 extends_documentation_fragment:
   - kvmops.fleet.kvm
 notes:
@@ -144,9 +198,20 @@ EXAMPLES = r"""
     tls: true
     migrate_uri: tcp://10.1.0.12
 
+- name: Move it, and measure what its clients feel
+  kvmops.fleet.kvm_migrate:
+    name: web1
+    host: kvm2
+    probe:
+      type: http
+      url: http://10.0.0.5/health
+      expect: "200"
+      interval_ms: 20
+  register: moved
+
 - name: Show what it cost
   ansible.builtin.debug:
-    msg: "total {{ moved.metrics.total_ms }} ms, downtime {{ moved.metrics.downtime_ms }} ms"
+    msg: "{{ moved.summary }}"
 """
 
 RETURN = r"""
@@ -186,6 +251,24 @@ concerns:
   returned: always
   type: list
   elements: dict
+watched:
+  description: Whether this run watched, or finished, a move that another run or somebody else had begun.
+  returned: success
+  type: bool
+closed:
+  description: The steps that were left of a dead run and were taken now, in words.
+  returned: when RV(watched) and not check mode
+  type: list
+  elements: str
+summary:
+  description: What happened, in two or three lines for a person.
+  returned: success and not check mode
+  type: list
+  elements: str
+  sample:
+    - db1 moved from kvm1 to kvm2 in 12.3 s; it stood still for 84 ms, and clients were without an answer for 121 ms.
+    - Sent 420 MiB of memory over tls at 34.1 MiB/s, in 4 rounds.
+    - Clients lost 3 of 1240 requests; 99 % of the answers took up to 9.5 ms during the move and 2.0 ms before it.
 metrics:
   description: What the move cost.
   returned: changed and not check mode
@@ -207,8 +290,21 @@ metrics:
       description: The part of it that an earlier move had sent before it was cut short. Null for a live move.
       type: int
     throughput_mib_s: {description: Memory and disk data over the total time., type: float}
+    downtime_seen_ms:
+      description: The longest time without an answer to O(probe), beside the interval. Null without one, or when it was not answered before.
+      type: int
+    impact:
+      description:
+        - What O(probe) saw. C(before), C(during) and C(after) hold requests sent, received and lost, the
+          latencies p50_ms, p95_ms, p99_ms and max_ms of the answers, and longest_gap_ms.
+        - C(lost) are those lost since the move began, C(lost_work) the answers that did not come during it, compared
+          with before. C(gaps) are the longest times without an answer. Null as RV(metrics.downtime_seen_ms) is.
+      type: dict
 samples:
-  description: The running job, at most 240 moments, evenly chosen. Sizes in MiB, rates in MiB/s.
+  description:
+    - The running job, at most 240 moments, evenly chosen. Sizes in MiB, rates in MiB/s.
+    - With O(probe), also moments of the phases before and after, and each with the requests that it sent since the one before
+      (probe_sent, probe_lost) and the latencies of their answers (probe_p50_ms, probe_max_ms).
   returned: changed and not check mode
   type: list
   elements: dict
@@ -227,7 +323,7 @@ flags:
   type: list
   elements: str
 ended_by:
-  description: V(pause) when O(timeout_s) passed and the guest was paused to let the move end.
+  description: V(pause) when O(timeout_s) passed and the guest was paused to let the move end. Null otherwise.
   returned: after a live move
   type: str
 """

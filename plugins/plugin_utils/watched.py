@@ -14,18 +14,30 @@ import contextlib
 import copy
 import json
 import threading
+from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, Optional
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import path_of, progress_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import (
+    is_of_a_living_run,
+    path_of,
+    progress_of,
+)
 
 DISPLAY = Display()
 
 # A line per guest at most this often.
 SHOW_EVERY_S = 3.0
+# An end that is further away than this is no forecast.
+LONGEST_FORECAST_S = 20 * 3600
+# The progress, and in the next line what the kernel says of the process that wrote it.
+LOOK = (
+    'f=%s; cat "$f" 2>/dev/null && '
+    'cat "/proc/$(sed -n \'s/.*"pid": *\\([0-9][0-9]*\\).*/\\1/p\' "$f")/stat" 2>/dev/null'
+)
 
 
 class WatchedAction(ActionBase):
@@ -61,11 +73,24 @@ class WatchedAction(ActionBase):
         connection = copy.copy(self._connection)
         name = self._task.args.get("name") or self._task.args.get("guest")
         path = path_of(self._task.action.split(".")[-1], str(name))
-        look = "cat %s 2>/dev/null" % self._connection._shell.quote(path)
+        look = LOOK % self._connection._shell.quote(path)
         where = self._task.delegate_to or self._play_context.remote_addr
         while not ended.wait(SHOW_EVERY_S):
             with contextlib.suppress(Exception):
                 told = connection.exec_command(look, sudoable=False)[1]
-                line = progress_of(json.loads(told)).line
-                if not ended.is_set():
+                line = line_of(told if isinstance(told, str) else told.decode("utf-8"), datetime.now())
+                if line and not ended.is_set():
                     DISPLAY.display("%s: %s" % (where, line))
+
+
+def line_of(told: str, now: datetime) -> Optional[str]:
+    """What to show of the answer to LOOK. None for the file of a run that is dead. Raises ValueError, KeyError or TypeError
+    when it is no such answer."""
+    content, dummy, stat = told.partition("\n")
+    written = json.loads(content)
+    if not is_of_a_living_run(written, stat):
+        return None
+    progress = progress_of(written)
+    near = progress.left_s is not None and progress.left_s < LONGEST_FORECAST_S
+    ends_at = (now + timedelta(seconds=progress.left_s)).strftime("%H:%M:%S") if near else None
+    return progress.line_until(ends_at)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,8 +139,10 @@ class Lab:
             for number, task in enumerate(tasks)
         ]
         book = self.inventory.parent / ("book-%s.json" % os.getpid())
-        book.write_text(json.dumps([{"hosts": host, "gather_facts": False, "tasks": plain}]), encoding="utf-8")
-        return book
+        # Two plays may be begun at the same time; none may read half a book.
+        whole = book.with_suffix(".%d" % threading.get_ident())
+        whole.write_text(json.dumps([{"hosts": host, "gather_facts": False, "tasks": plain}]), encoding="utf-8")
+        return whole.replace(book)
 
 
 def failures(told: Mapping[str, Any]) -> List[str]:

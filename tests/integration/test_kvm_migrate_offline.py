@@ -33,7 +33,7 @@ def sent_by(lab: Lab, host: str) -> int:
 
 
 # Whoever holds the lock of a move is the process that runs kvm_migrate.
-_HOLDER = "for held in /proc/[0-9]*/fd/*; do case $(readlink $held) in */moving-*.lock) echo $held;; esac; done"
+_HOLDER = "for held in /proc/[0-9]*/fd/*; do case $(readlink $held) in */kvm_migrate-*.lock) echo $held;; esac; done"
 
 
 def kill_the_module(lab: Lab, host: str = "kvm1") -> None:

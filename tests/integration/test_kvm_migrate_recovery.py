@@ -30,8 +30,6 @@ def has_job(lab: Lab) -> bool:
 
 def test_a_half_copied_volume_of_a_killed_move_is_removed(clean: Lab) -> None:
     kill_in_the_middle(clean, SLOW_MIB_S)
-    refused = clean.one("kvm1", "kvm_migrate", name="web1", host="kvm2", may_fail=True)
-    assert refused["failed"] and clean.owners("web1", HOSTS)[:1] == ["kvm1"], "the job that goes on was disturbed"
     clean.virsh("kvm1", "domjobabort", "web1")
     until(lambda: clean.state("kvm2", "web1") is None and not has_job(clean), 40, "libvirt gave the move up")
     assert exists(clean, "kvm2", WEB), "libvirt removed the volume itself; this test proves nothing"

@@ -10,7 +10,7 @@ import contextlib
 import shlex
 import subprocess
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
@@ -134,3 +134,31 @@ def pipe_to(
     if process.returncode != 0:
         raise HostError(attempted, place.name, err.decode("utf-8", "replace") or "exit %d" % process.returncode)
     return fed, out.decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def talking(argv: Sequence[str], place: Place, attempted: str, ends_within_s: float = 5.0) -> Iterator[Any]:
+    """Start the command with pipes to its input and output. At the end of the block its input ends, and then it has to.
+
+    Gives the Popen; standard error comes with the output. Raises HostError when it cannot start.
+    """
+    try:
+        process = subprocess.Popen(
+            place.command(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=ENVIRONMENT,
+        )
+    except OSError as error:
+        raise HostError(attempted, place.name, str(error), "Install %s there." % argv[0])
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # type: ignore[union-attr]
+        try:
+            process.wait(ends_within_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -107,3 +107,11 @@ def flag(*names: str) -> int:
     for name in names:
         value |= getattr(libvirt, name, 0)
     return value
+
+
+def agent_command(dom: Any, command: str, timeout_s: int) -> str:
+    """What the guest agent answers. Raises libvirtError."""
+    # A module of its own in the same package; only this one call needs it.
+    import libvirt_qemu
+
+    return str(libvirt_qemu.qemuAgentCommand(dom, command, timeout_s, 0))

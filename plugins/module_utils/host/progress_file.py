@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Iterator, Protocol
+from typing import Iterator, Optional, Protocol
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import myself
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import FOLDER, Progress, path_of
 
 
@@ -22,20 +23,38 @@ class Tell(Protocol):
 
 @contextlib.contextmanager
 def telling(module: str, name: str) -> Iterator[Tell]:
-    """Give a function that writes the latest progress; the file is removed at the end."""
+    """Give a function that writes the latest progress, with the writer's pid and start; the file is removed at the end.
+
+    What a dead run left under the name is removed first.
+    """
     path = path_of(module, name)
-    temporary = "%s.%d" % (path, os.getpid())
+    pid, started = myself()
+    temporary = "%s.%d" % (path, pid)
+    _remove(path)
 
     def tell(progress: Progress) -> None:
         with contextlib.suppress(OSError):
             os.makedirs(FOLDER, mode=0o755, exist_ok=True)
             with open(temporary, "w", encoding="utf-8") as out:
-                json.dump(progress.__dict__, out)
+                json.dump(dict(progress.__dict__, pid=pid, started=started), out)
+                out.write("\n")
             os.replace(temporary, path)
 
     try:
         yield tell
     finally:
-        for left in (path, temporary):
-            with contextlib.suppress(OSError):
-                os.unlink(left)
+        _remove(path)
+        _remove(temporary)
+
+
+def last_told(module: str, name: str) -> Optional[float]:
+    """When that run last told how far it is, as seconds since the epoch; None when it tells nothing."""
+    try:
+        return os.stat(path_of(module, name)).st_mtime
+    except OSError:
+        return None
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)

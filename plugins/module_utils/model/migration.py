@@ -14,6 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import D
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import HostFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import Probe
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
 
@@ -50,6 +51,7 @@ class Wish:
     tls_destination: Optional[str] = None
     keep_source: str = "nothing"
     snapshots: str = "refuse"
+    probe: Optional[Probe] = None
 
 
 @dataclass(frozen=True)

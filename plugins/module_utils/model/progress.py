@@ -18,6 +18,12 @@ def path_of(module: str, name: str) -> str:
     return "%s/%s-%s.json" % (FOLDER, module, name)
 
 
+def start_of(stat: str) -> Optional[int]:
+    """When a process began, in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)). A zombie has ended: None."""
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[19]) if len(fields) > 19 and fields[19].isdigit() and fields[0] != "Z" else None
+
+
 @dataclass(frozen=True)
 class Progress:
     """subject: "web1 to kvm2". phase: disk, memory, verify. Sizes in MiB; rate in MiB/s; elapsed in s."""
@@ -42,7 +48,13 @@ class Progress:
     @property
     def line(self) -> str:
         """For a person: what, how far, how fast, how long still."""
+        return self.line_until(None)
+
+    def line_until(self, ends_at: Optional[str]) -> str:
+        """The same, with the moment at which this phase is expected to end, on the clock of the one who reads it."""
         left = "-" if self.left_s is None else "%.0f s left" % self.left_s
+        if ends_at is not None and self.left_s is not None:
+            left += ", ends at %s" % ends_at
         return "%s  %s %3d %%  %.1f MiB/s  %.0f MiB left  %s" % (
             self.subject,
             self.phase,
@@ -51,6 +63,11 @@ class Progress:
             self.remaining_mib,
             left,
         )
+
+
+def is_of_a_living_run(told: Mapping[str, Any], stat: str) -> bool:
+    """Whether the process that wrote the file is the one that stat (of its pid, now) describes. A dead run's file says nothing."""
+    return told.get("started") is not None and told["started"] == start_of(stat)
 
 
 def progress_of(told: Mapping[str, Any]) -> Progress:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import RequestError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.names import name_problems
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.probe_request import read_probe
 
 # A host name or address as it may stand in a URI; nothing that ssh could take for an option.
 _HOST = re.compile(r"^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?$|^\[?[0-9a-fA-F:]+\]?$")
@@ -38,6 +39,8 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         problems.append("max_downtime_ms is %s; QEMU takes at most %s" % (params["max_downtime_ms"], MAX_DOWNTIME_MS))
     if params.get("keep_source_disks") is not None and params.get("keep_source") is not None:
         problems.append("keep_source and keep_source_disks are both given; keep_source: disks says the same alone")
+    probe, probe_problems = read_probe(params.get("probe"))
+    problems += probe_problems
     if problems:
         raise RequestError(problems)
     plain = "qemu+tls://%s/system" if params.get("tls") else "qemu+ssh://root@%s/system"
@@ -58,6 +61,7 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         tls_destination=params.get("tls_destination") or urlsplit(uri).hostname,
         keep_source=params.get("keep_source") or ("disks" if params.get("keep_source_disks") else "nothing"),
         snapshots=params.get("snapshots") or "refuse",
+        probe=probe,
     )
 
 

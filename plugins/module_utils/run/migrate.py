@@ -11,25 +11,42 @@ import signal
 from dataclasses import replace
 from typing import Any, Dict, Iterator, Mapping, Optional
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, place_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken, holding, standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import watching
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migrate_request import read_wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, is_itself, plan_move
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import KEEP
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.summary import summary
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import (
     migrate_closing,
     migrate_journal,
     migrate_live,
     migrate_offline,
     migrate_recovery,
+    migrate_watch,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
+PROBE_OPTIONS: Dict[str, Any] = {
+    "type": {"type": "str", "required": True, "choices": ["tcp", "icmp", "http", "agent"]},
+    "address": {"type": "str", "aliases": ["host"]},
+    "port": {"type": "int"},
+    "url": {"type": "str"},
+    "send": {"type": "str"},
+    "expect": {"type": "str"},
+    "interval_ms": {"type": "int"},
+    "timeout_ms": {"type": "int"},
+    "from": {"type": "str", "choices": ["source", "destination"], "default": "source"},
+    "before_s": {"type": "float", "default": 2.0},
+    "after_s": {"type": "float", "default": 2.0},
+}
 OPTIONS: Dict[str, Any] = {
     "name": {"type": "str", "required": True, "aliases": ["guest"]},
     "host": {"type": "str"},
@@ -46,6 +63,7 @@ OPTIONS: Dict[str, Any] = {
     "tls_destination": {"type": "str"},
     "keep_source": {"type": "str", "choices": list(KEEP)},
     "snapshots": {"type": "str", "choices": ["refuse", "carry"], "default": "refuse"},
+    "probe": {"type": "dict", "options": PROBE_OPTIONS},
 }
 
 
@@ -56,29 +74,47 @@ class MigrateJob(Job[Found]):
         self.wish = wish
         self.ends = Ends(source, dest, files_of_dest)
         self.move: Optional[MovePlan] = None
+        self.standing = Standing()
 
     def observe(self) -> Found:
+        self.standing = standing(self.wish.name)
         return observe_ends(self.wish, self.ends)
 
     def plan(self, found: Found) -> Plan:
+        going = watching.answer(self.wish, self.standing, found)
+        if going == watching.WATCH:
+            return watching.plan_watch(self.wish, found, self.standing)
         self.move = plan_move(self.wish, found)
         return self.move.plan
 
     def apply(self, plan: Plan, found: Found) -> Mapping[str, Any]:
         # The loss of the terminal or of the controller is no reason to stop half-way: what has begun is ended here.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        move, domain = self.move, found.source.domain or found.dest.domain
-        assert move is not None and domain is not None
-        with journal.alone(domain.uuid, self.wish.name):
-            if found.leaving or found.arriving:
-                self._insist(plan, found)
-            steps = [step for step in plan.steps if not self._is_taken(step, alone=move.journal is None)]
-            if move.journal is None:
-                return {}
-            take = migrate_live.take if move.answer == LIVE else migrate_offline.take
-            notes = migrate_journal.Notes(self.ends, move.journal)
-            notes.begin()
-            return take(self.wish, self.ends, replace(plan, steps=tuple(steps)), found, notes)
+        if self.move is None:
+            return migrate_watch.take(self.wish, self.ends, found)
+        try:
+            with holding(self.wish.name) as held:
+                if not migrate_watch.is_as_found(self.wish, self.ends, found):
+                    held.keep()
+                    raise Taken()
+                return self._move(self.move, plan, found, held)
+        except Taken:
+            # Another run was quicker by less than it took to look at both hosts.
+            return migrate_watch.take(self.wish, self.ends, found)
+
+    def _move(self, move: MovePlan, plan: Plan, found: Found, held: Held) -> Mapping[str, Any]:
+        domain = found.source.domain or found.dest.domain
+        assert domain is not None
+        if found.leaving or found.arriving:
+            self._insist(plan, found)
+        held.write(MoveRecord(self.wish.host, domain.uuid, move.answer))
+        steps = [step for step in plan.steps if not self._is_taken(step, alone=move.journal is None)]
+        if move.journal is None:
+            return {}
+        take = migrate_live.take if move.answer == LIVE else migrate_offline.take
+        notes = migrate_journal.Notes(self.ends, move.journal)
+        notes.begin()
+        return take(self.wish, self.ends, replace(plan, steps=tuple(steps)), found, notes)
 
     def _insist(self, plan: Plan, found: Found) -> None:
         """The run whose notes were read may have ended just before this one got the lock: then they prove nothing."""
@@ -103,11 +139,25 @@ class MigrateJob(Job[Found]):
             "source": found.source.side,
             "host": found.dest.side,
             "state": plan.after.get("state"),
-            "mode": move.answer if move and plan.changes and move.journal else None,
+            "mode": (_mode_of(move) if move else watching.mode_of(found)) if plan.changes else None,
+            "watched": move is None,
             "disks": [disk.as_dict() for disk in move.moves] if move else [],
             "concerns": [concern.as_dict() for concern in move.concerns] if move else [],
         }
-        return dict(told, **(outcome or {}))
+        outcome = dict(outcome or {})
+        noticed = outcome.pop("noticed", [])
+        told["concerns"] = told["concerns"] + noticed
+        told["warnings"] = [concern["detail"] for concern in noticed]
+        if outcome or not plan.changes:
+            told["summary"] = summary(
+                self.wish.name, found.source.side, found.dest.side, outcome.get("metrics"), outcome.get("transport")
+            )
+        return {**told, **outcome}
+
+
+def _mode_of(move: MovePlan) -> Optional[str]:
+    """None when only the rest of an earlier move is done."""
+    return move.answer if move.journal else None
 
 
 @contextlib.contextmanager

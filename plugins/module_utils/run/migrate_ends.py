@@ -14,6 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     certificates,
     domains,
     files,
+    guest_lock,
     journal,
     live_migration,
     pools,
@@ -76,7 +77,7 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
         arriving=arriving,
         snapshots=snapshots_here,
         external_snapshots=external,
-        busy=uuid is not None and journal.is_held(uuid),
+        busy=guest_lock.standing(wish.name).alive,
     )
 
 

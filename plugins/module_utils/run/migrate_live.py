@@ -23,7 +23,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import overdue
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import may_take_back
-from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing, migrate_probe
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_journal import Notes
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle import both_say, settle
@@ -74,16 +74,21 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]
     )
     dom = live_migration.there(ends.source, wish.name)
     subject = "%s to %s" % (wish.name, wish.host)
-    with progress_file.telling("kvm_migrate", wish.name) as tell:
-        late = overdue.rule(wish.timeout_s, wish.on_timeout)
-        watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), late)
-    settle(wish, ends, watched)
-    # A guest that was paused on the way goes on by itself on some releases, on others it does not.
-    if watched.stopped == "pause" and both_say(wish, ends)[1] == PAUSED:
-        lifecycle.resume(live_migration.there(ends.dest, wish.name))
+    with migrate_probe.probing(wish, ends) as probed:
+        with progress_file.telling("kvm_migrate", wish.name) as tell:
+            late = overdue.rule(wish.timeout_s, wish.on_timeout)
+            probed.begins()
+            watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), late)
+            probed.ends()
+        settle(wish, ends, watched)
+        # A guest that was paused on the way goes on by itself on some releases, on others it does not.
+        if watched.stopped == "pause" and both_say(wish, ends)[1] == PAUSED:
+            lifecycle.resume(live_migration.there(ends.dest, wish.name))
+        seen, samples, noticed = probed.told([sample.as_dict() for sample in thin(watched.samples)])
     return {
-        "metrics": _metrics(live_migration.completed(ends.dest, wish.name), watched, step).as_dict(),
-        "samples": [sample.as_dict() for sample in thin(watched.samples)],
+        "metrics": dict(_metrics(live_migration.completed(ends.dest, wish.name), watched, step).as_dict(), **seen),
+        "samples": samples,
+        "noticed": noticed,
         "flags": live_migration.flags_of(order),
         "transport": "tls" if wish.tls else "tcp",
         "ended_by": watched.stopped,

@@ -22,6 +22,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import H
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import BEGUN, CLOSING, HANDING_OVER
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.impact import figures
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_copy import Copies
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
@@ -54,7 +55,12 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found, notes: Notes) -> Mapp
         wire_bytes=copies.wire,
         resent_bytes=copies.resent,
     )
-    return {"metrics": metrics.as_dict(), "samples": [], "hashes": copies.hashes, "transport": "ssh"}
+    return {
+        "metrics": dict(metrics.as_dict(), **figures(None)),
+        "samples": [],
+        "hashes": copies.hashes,
+        "transport": "ssh",
+    }
 
 
 def _take(wish: Wish, ends: Ends, found: Found, notes: Notes, copies: Copies, step: Step) -> None:

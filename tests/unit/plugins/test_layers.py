@@ -143,6 +143,7 @@ PLACES = (
     ("ansible", lambda source: source.layer == "run", "run/"),
     ("lxml", lambda source: source.layer == "model" and source.path.endswith("_xml.py"), "model/*_xml.py"),
     ("libvirt", lambda source: source.path == "module_utils/host/libvirt_api.py", "host/libvirt_api.py"),
+    ("libvirt_qemu", lambda source: source.path == "module_utils/host/libvirt_api.py", "host/libvirt_api.py"),
 )
 
 
