@@ -163,9 +163,9 @@ def _addresses(bridge: Bridge) -> List[List[str]]:
     blocks: List[List[str]] = [["iface %s inet dhcp" % bridge.name]] if bridge.dhcp else []
     for address in bridge.addresses or ():
         family = "inet6" if ":" in address else "inet"
-        block = ["iface %s %s static" % (bridge.name, family), "    address %s" % address]
+        stanza = ["iface %s %s static" % (bridge.name, family), "    address %s" % address]
         # Nobody is in that bridge yet who could have the same address; the check for it would never end, and ifup fail.
-        blocks.append(block + (["    dad-attempts 0"] if family == "inet6" and not bridge.port else []))
+        blocks.append(stanza + (["    dad-attempts 0"] if family == "inet6" and not bridge.port else []))
     for family, gateway in (("inet", bridge.gateway), ("inet6", bridge.gateway6)):
         block = next((one for one in blocks if one[0].split()[2:] == [family, "static"]), None)
         if gateway and block:
