@@ -97,13 +97,10 @@ options:
       - What stays on the source when the guest has moved. Not set means V(nothing), since an outdated copy could be started
         by mistake.
       - V(nothing) removes the definition and the disks that were copied.
-      - V(definition) keeps the definition and the UEFI variables, and removes the disks that were copied. The
-        definition is marked in its metadata, loses its autostart, and gets a read-only disk without a file, so that libvirt
-        refuses to start it. Detach that disk to use it after all.
       - V(disks) removes the definition and keeps the disks. The next move back replaces them, and until then they can serve
         as a copy of the moment when the guest left.
     type: str
-    choices: [nothing, definition, disks]
+    choices: [nothing, disks]
     version_added: 0.1.0
   snapshots:
     description:

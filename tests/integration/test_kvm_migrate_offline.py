@@ -175,31 +175,6 @@ def test_snapshots_are_refused_or_carried(clean: Lab) -> None:
     assert clean.state("kvm1", "web1") is None
 
 
-def test_the_definition_is_kept_and_cannot_start(clean: Lab) -> None:
-    make_disk(clean, "kvm1", "web1.qcow2")
-    clean.one("kvm1", "kvm_domain", **dict(guest("web1", 101, disks=[DISK], autostart=True), state="present"))
-    args = {"name": "web1", "host": "kvm2", "keep_source": "definition"}
-    check, real, again, again_check = clean.quartet("kvm1", "kvm_migrate", **args)
-    assert check["steps"] == real["steps"] and not again["changed"] and not again_check["changed"]
-    assert clean.state("kvm1", "web1") == "shut off" and not exists(clean, "kvm1", WEB)
-    assert "Autostart:      disable" in clean.virsh("kvm1", "dominfo", "web1")
-    assert "Autostart:      enable" in clean.virsh("kvm2", "dominfo", "web1")
-    clean.virsh("kvm1", "start", "web1", check=False)
-    assert clean.state("kvm1", "web1") == "shut off"
-    make_disk(clean, "kvm1", "web1.qcow2")
-    clean.virsh("kvm1", "start", "web1", check=False)
-    assert clean.state("kvm1", "web1") == "shut off", "it starts as soon as a disk is there"
-    clean.sh("kvm1", "rm", WEB)
-    # And back, over what was kept: live this time.
-    clean.virsh("kvm2", "start", "web1")
-    until(lambda: answers(clean, 101), 60, "web1 answers on kvm2")
-    back = clean.one("kvm2", "kvm_migrate", name="web1", host="kvm1", keep_source="definition")
-    assert back["changed"] and clean.owners("web1", HOSTS) == ["kvm1"] and answers(clean, 101)
-    assert "has-moved-to" not in clean.virsh("kvm1", "dumpxml", "web1", "--inactive")
-    assert clean.state("kvm2", "web1") == "shut off"
-    assert not clean.one("kvm2", "kvm_migrate", name="web1", host="kvm1")["changed"]
-
-
 def test_the_disks_are_kept_for_a_return(clean: Lab) -> None:
     make_disk(clean, "kvm1", "web1.qcow2")
     start_web1(clean, disks=[DISK])
@@ -208,5 +183,5 @@ def test_the_disks_are_kept_for_a_return(clean: Lab) -> None:
     assert real["changed"] and clean.state("kvm1", "web1") is None and exists(clean, "kvm1", WEB)
     back = clean.one("kvm2", "kvm_migrate", name="web1", host="kvm1")
     assert any("remove %s from kvm1" % WEB in step for step in back["steps"])
-    assert clean.owners("web1", HOSTS) == ["kvm1"] and answers(clean, 101)
-    assert no_notes(clean)
+    assert clean.owners("web1", HOSTS) == ["kvm1"] and no_notes(clean)
+    until(lambda: answers(clean, 101), 20, "web1 answers on kvm1")

@@ -52,13 +52,6 @@ def set_autostart(dom: Any, value: bool) -> None:
         dom.setAutostart(1 if value else 0)
 
 
-def drop_managed_save(dom: Any) -> None:
-    """Remove the saved memory; none is fine."""
-    with said("remove the saved memory of domain %s" % dom.name(), side_of(dom)):
-        if dom.hasManagedSaveImage(0):
-            dom.managedSaveRemove(0)
-
-
 def set_live_metadata(dom: Any, element: str) -> None:
     """Show the running domain the metadata that its definition has."""
     with said("set metadata of domain %s" % dom.name(), side_of(dom)):

@@ -27,7 +27,6 @@ class Order:
     """What libvirt is asked to do. copy: disk targets to mirror; empty means none (and then no storage flag is set:
     with the flag and an empty list libvirt copies every writable disk). Rates in MiB/s. tls: encrypted; tls_destination:
     the name in the destination's certificate. connections: in parallel for memory; 0 means the one that always is.
-    undefine: the source's definition goes when the guest has moved.
     """
 
     dest_uri: str
@@ -39,7 +38,6 @@ class Order:
     tls: bool = False
     tls_destination: Optional[str] = None
     connections: int = 0
-    undefine: bool = True
 
 
 @dataclass
@@ -60,7 +58,7 @@ def flags_of(order: Order) -> List[str]:
     """The names of the libvirt flags, for the result and for `migrate`."""
     names = ["VIR_MIGRATE_LIVE", "VIR_MIGRATE_PEER2PEER", "VIR_MIGRATE_ABORT_ON_ERROR"]
     if order.persistent:
-        names += ["VIR_MIGRATE_PERSIST_DEST"] + (["VIR_MIGRATE_UNDEFINE_SOURCE"] if order.undefine else [])
+        names += ["VIR_MIGRATE_PERSIST_DEST", "VIR_MIGRATE_UNDEFINE_SOURCE"]
     if order.copy:
         names.append("VIR_MIGRATE_NON_SHARED_DISK")
     if order.tls:

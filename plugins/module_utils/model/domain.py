@@ -25,9 +25,6 @@ NOSTATE = "nostate"
 # libvirt: qemu_conf.c, nvramDir of the system daemon.
 NVRAM_FOLDER = "/var/lib/libvirt/qemu/nvram"
 
-# The child of our metadata that a definition has which was kept when the guest left; see model/kept_xml.py.
-MOVED_TO = "moved_to"
-
 ACTIVE_STATES = frozenset([RUNNING, PAUSED, SHUTTING_DOWN, SUSPENDED, NOSTATE])
 
 

@@ -17,14 +17,12 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.disk_moves impor
 
 
 class Carried(NamedTuple):
-    """A file that an offline move takes along. folder: the directory that has to be made for it, if any. stays: it lies
-    as long as the definition does."""
+    """A file that an offline move takes along. folder: the directory that has to be made for it, if any."""
 
     path: str
     what: str
     action: str = "copy-state"
     folder: Optional[str] = None
-    stays: bool = True
 
 
 def carried(found: Found) -> List[Carried]:
@@ -34,7 +32,7 @@ def carried(found: Found) -> List[Carried]:
         return []
     files = [Carried(domain.nvram, "UEFI variables", "copy-nvram")] if domain.nvram else []
     if status.managed_save:
-        files.append(Carried(save_path(domain.name), "saved memory", stays=False))
+        files.append(Carried(save_path(domain.name), "saved memory"))
     if domain.tpm == "emulator":
         top = tpm_folder(domain.uuid)
         paths = sorted(path for path in images if path.startswith(top + "/"))

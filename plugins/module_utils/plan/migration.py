@@ -34,7 +34,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import 
     KEEP,
     MISSING,
     OFF,
-    Keep,
     presence,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import Recovery, recover
@@ -43,7 +42,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import 
 # another UUID is no twin; the preflight refuses it.
 CARRIES = ("copy-nvram", "copy-state")
 # What remains to be done once the guest lives on the destination.
-CLOSING_ACTIONS = ("keep-definition", "autostart", "remove-source-disk", "remember-kept")
+CLOSING_ACTIONS = ("autostart", "remove-source-disk", "remember-kept")
 
 ANSWERS: Dict[Tuple[str, str], str] = {
     (MISSING, MISSING): "nowhere",
@@ -197,7 +196,6 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[S
                 "copy": tuple(move.target for move in copies),
                 "allocated": sum(move.allocated for move in copies),
                 "connections": encryption.connections(wish, found),
-                "undefine": not _keep(wish, found).definition,
             },
         )
     )
@@ -235,25 +233,14 @@ def _offline_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Lis
     if found.snapshots:
         words = "carry the snapshots %s to %s" % (", ".join(found.snapshots), dest)
         steps.append(Step("carry-snapshots", words, {"names": found.snapshots}))
-    if not _keep(wish, found).definition:
-        steps.append(Step("undefine", "undefine %s on %s" % (wish.name, found.source.side)))
+    steps.append(Step("undefine", "undefine %s on %s" % (wish.name, found.source.side)))
     return steps + _closing_steps(wish, found, copies)
 
 
-def _keep(wish: Wish, found: Found) -> Keep:
-    """A transient guest has no definition that could stay."""
-    keep, status = KEEP[wish.keep_source], found.source.status
-    return keep if status is None or status.persistent else keep._replace(definition=False)
-
-
 def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Step]:
-    keep, source = _keep(wish, found), found.source.side
+    keep, source = KEEP[wish.keep_source], found.source.side
     kept = [move.path for move in copies if keep.disks]
     steps = []
-    if keep.definition:
-        words = "keep the definition of %s on %s, marked and unable to start" % (wish.name, source)
-        steps.append(Step("keep-definition", words, {"host": wish.host}))
-        kept += [one.path for one in left_behind.carried(found) if one.stays]
     if found.source.status and found.source.status.autostart and found.source.status.persistent:
         steps.append(Step("autostart", "let %s start with %s" % (wish.name, found.dest.side)))
     for move in copies if not keep.disks else ():

@@ -216,8 +216,7 @@ def _remove(paths: List[str], found: Found) -> Tuple[List[Step], Found]:
 
 def _finish(note: Journal, found: Found) -> List[Step]:
     steps = []
-    definition = presence(found.source) == OFF
-    if definition and not any(step.action == "keep-definition" for step in note.closing):
+    if presence(found.source) == OFF:
         words = "remove the outdated definition of %s from %s: it lives on %s" % (note.name, note.source, note.dest)
         steps.append(Step("undefine-source", words))
     for step in note.closing:
@@ -228,7 +227,6 @@ def _finish(note: Journal, found: Found) -> List[Step]:
         set_already = step.action == "autostart" and found.dest.status is not None and found.dest.status.autostart
         done = {
             "autostart": set_already,
-            "keep-definition": not definition,
             "remove-source-disk": gone or bool(used),
         }
         if not done.get(step.action):

@@ -21,7 +21,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal a
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import ARRIVING, KEPT, Journal
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.kept_xml import kept
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
@@ -32,8 +31,6 @@ def take(wish: Wish, ends: Ends, step: Step) -> None:
     try:
         if step.action == "autostart":
             definitions.set_autostart(live_migration.there(ends.dest, wish.name), True)
-        elif step.action == "keep-definition":
-            _keep_definition(wish, ends)
         elif step.action == "remember-kept":
             _remember(wish, ends, list(step.args["paths"]))
         elif step.action == "remove-source-disk":
@@ -43,15 +40,6 @@ def take(wish: Wish, ends: Ends, step: Step) -> None:
     except HostError as error:
         remedy = "The guest has moved and lives on %s; only this last step is open: do it by hand." % ends.dest.side
         raise HostError(error.attempted, error.side, error.said, remedy) from error
-
-
-def _keep_definition(wish: Wish, ends: Ends) -> None:
-    """From here on it says where the guest is, and libvirt does not start it."""
-    dom = live_migration.there(ends.source, wish.name)
-    definitions.set_autostart(dom, False)
-    # Saved memory would start with the definition inside of it, whatever this one says.
-    definitions.drop_managed_save(dom)
-    definitions.define(ends.source, wish.name, kept(domains.read_with_secrets(dom), wish.host))
 
 
 def _remember(wish: Wish, ends: Ends, paths: List[str]) -> None:

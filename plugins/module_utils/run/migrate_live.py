@@ -70,7 +70,6 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]
         tls=wish.tls,
         tls_destination=wish.tls_destination,
         connections=step.args["connections"],
-        undefine=step.args["undefine"],
     )
     dom = live_migration.there(ends.source, wish.name)
     subject = "%s to %s" % (wish.name, wish.host)

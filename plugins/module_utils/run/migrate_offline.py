@@ -73,12 +73,9 @@ def _take(wish: Wish, ends: Ends, found: Found, notes: Notes, copies: Copies, st
     elif step.action == "carry-snapshots":
         wanted = snapshots.records(live_migration.there(ends.source, wish.name))
         snapshots.redefine(live_migration.there(ends.dest, wish.name), wanted)
-    elif step.action in ("undefine", "keep-definition"):
+    elif step.action == "undefine":
         notes.phase(HANDING_OVER)
-        if step.action == "undefine":
-            definitions.undefine(ends.source, live_migration.there(ends.source, wish.name))
-        else:
-            migrate_closing.take(wish, ends, step)
+        definitions.undefine(ends.source, live_migration.there(ends.source, wish.name))
         notes.phase(CLOSING)
     else:
         migrate_closing.take(wish, ends, step)

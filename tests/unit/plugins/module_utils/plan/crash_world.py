@@ -32,7 +32,7 @@ FULL_MIB = 100
 
 @dataclass
 class Host:
-    """state: running, halted (paused by a migration), off, kept (off and marked), or None. files: path -> facts."""
+    """state: running, halted (paused by a migration), off, or None. files: path -> facts."""
 
     state: Optional[str] = None
     autostart: bool = False
@@ -55,7 +55,7 @@ class World:
     def found(self) -> Found:
         told = {"images": self._files(self.source), "images_there": self._files(self.dest)}
         domain = {"disks": [{"target": "vda", "source": DISK}], "firmware": {"kind": "efi"}}
-        ends = {"source": _words(self.source, "kvm2"), "dest": _words(self.dest, "kvm1")}
+        ends = {"source": _words(self.source), "dest": _words(self.dest)}
         found = found_of(dict(told, domain=domain, **ends))
         return replace(found, leaving=journal_of(self.source.note), arriving=journal_of(self.dest.note))
 
@@ -65,13 +65,11 @@ class World:
         return {path: host.files.get(path, {"exists": False, "size_mib": 0}) for path in paths}
 
 
-def _words(host: Host, other: str) -> Dict[str, Any]:
-    states = {"halted": "paused", "off": "shutoff", "kept": "shutoff"}
+def _words(host: Host) -> Dict[str, Any]:
+    states = {"halted": "paused", "off": "shutoff"}
     words: Dict[str, Any] = {"state": states.get(host.state or "", host.state), "autostart": host.autostart}
     if host.state == "halted":
         words["reason"] = "migration"
-    if host.state == "kept":
-        words["domain"] = {"metadata": {"moved_to": other}}
     return words
 
 
@@ -136,9 +134,7 @@ def _live(world: World, note: Journal, steps: List[Step]) -> Iterator[str]:
             yield "paused here"
             world.dest.state = "running"
             yield "running there"
-            world.source.state = "off" if not step.args["undefine"] else None
-            if step.args["undefine"]:
-                world.source.files.pop(NVRAM, None)
+            _let_go(world)
             yield "gone here"
             world.source.note = replace(note, phase=CLOSING).as_dict()
             yield "note closing"
@@ -167,15 +163,11 @@ def _offline(world: World, note: Journal, steps: List[Step]) -> Iterator[str]:
         elif step.action == "define":
             world.dest.state = "off"
             yield "define"
-        elif step.action in ("undefine", "keep-definition"):
+        elif step.action == "undefine":
             world.source.note = replace(note, phase=HANDING_OVER).as_dict()
             yield "note handing over"
-            if step.action == "undefine":
-                world.source.state = None
-                world.source.files.pop(NVRAM, None)
-            else:
-                yield from _closing(world, step)
-            yield step.action
+            _let_go(world)
+            yield "undefine"
             world.source.note = replace(note, phase=CLOSING).as_dict()
             yield "note closing"
         else:
@@ -187,8 +179,6 @@ def _closing(world: World, step: Step) -> Iterator[str]:
         world.dest.autostart = True
     elif step.action == "remove-source-disk":
         world.source.files.pop(step.args["path"], None)
-    elif step.action == "keep-definition":
-        world.source.state, world.source.autostart = "kept", False
     yield step.action
 
 
@@ -224,27 +214,26 @@ _CLEANING: Dict[str, Any] = {
 }
 
 
-def settle_libvirt(world: World, keep: str) -> List[World]:
+def settle_libvirt(world: World) -> List[World]:
     """A module that dies leaves libvirt alone with its job: it comes to its end, or gives up."""
     if world.dest.state != "halted":
         if world.source.state == "halted":
             done = copy.deepcopy(world)
-            _let_go(done, keep)
+            _let_go(done)
             return [done]
         return [world]
     moved, gave_up = copy.deepcopy(world), copy.deepcopy(world)
     moved.dest.state = "running"
-    _let_go(moved, keep)
+    _let_go(moved)
     for path in moved.dest.files:
         moved.dest.files[path]["allocated_mib"] = FULL_MIB
     gave_up.source.state, gave_up.dest.state = "running", None
     return [moved, gave_up]
 
 
-def _let_go(world: World, keep: str) -> None:
-    world.source.state = "off" if keep == "definition" else None
-    if keep != "definition":
-        world.source.files.pop(NVRAM, None)
+def _let_go(world: World) -> None:
+    world.source.state = None
+    world.source.files.pop(NVRAM, None)
 
 
 def power_cut(world: World, side: str) -> World:

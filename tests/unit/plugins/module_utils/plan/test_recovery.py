@@ -40,7 +40,7 @@ from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.migra
 
 DOCS = Path(__file__).parents[5] / "docs" / "recovery.md"
 STATES = (recovery.MISSING, recovery.OFF, recovery.HALTED, recovery.ACTIVE)
-KEEPS = ("nothing", "definition", "disks")
+KEEPS = ("nothing", "disks")
 
 
 def moments(state: str, keep: str) -> List[Tuple[str, World]]:
@@ -54,7 +54,7 @@ def moments(state: str, keep: str) -> List[Tuple[str, World]]:
 
 def check_moved(world: World, keep: str) -> None:
     assert world.dest.state in ("running", "off") and world.dest.autostart
-    assert world.source.state == ("kept" if keep == "definition" else None)
+    assert world.source.state is None
     assert (DISK in world.source.files) is (keep == "disks")
     assert DISK in world.dest.files
     assert not [path for path in (*world.source.files, *world.dest.files) if "kvmops-part" in path]
@@ -88,21 +88,21 @@ def test_an_undisturbed_move(state: str, keep: str) -> None:
 def test_the_module_is_killed_at_any_moment(state: str, keep: str) -> None:
     """libvirt then ends its job either way; no moment asks for a person."""
     for moment, stopped in moments(state, keep):
-        for world in settle_libvirt(stopped, keep):
+        for world in settle_libvirt(stopped):
             assert recovered(world, keep), moment
 
 
-@pytest.mark.parametrize(("state", "keep"), [("running", "nothing"), ("off", "nothing"), ("running", "definition")])
+@pytest.mark.parametrize(("state", "keep"), [("running", "nothing"), ("off", "nothing"), ("running", "disks")])
 def test_and_killed_again_while_it_recovers(state: str, keep: str) -> None:
     for moment, stopped in moments(state, keep):
-        for first in settle_libvirt(stopped, keep):
+        for first in settle_libvirt(stopped):
             trial = copy.deepcopy(first)
             for second, _ in enumerate(run(trial, wish_of({"keep_source": keep}))):
                 again = copy.deepcopy(first)
                 rest = run(again, wish_of({"keep_source": keep}))
                 for _turn in range(second + 1):
                     next(rest)
-                for world in settle_libvirt(again, keep):
+                for world in settle_libvirt(again):
                     assert recovered(world, keep), (moment, second)
 
 
