@@ -1,0 +1,190 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The run that watches, against a stand-in for the source's libvirt: jobs that end, stand still, or go elsewhere.
+
+What real hosts do is for tests/integration/test_kvm_migrate_watch.py; here is what they will not do on demand.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import libvirt
+import pytest
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import guest_lock, progress_file
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import watching
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_watch
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
+from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.host.fake_hypervisor import refuse
+from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.migration_ends import UUID, found_of, wish_of
+
+VOLUME = {"path": "/i/web1", "pool": "images", "volume": "web1"}
+WISH = wish_of({})
+
+
+class Source:
+    """A connection with one domain and its migration job. lasts: how many looks until it has ended; None for ever.
+
+    grows: whether each look finds more sent. says: what both hosts say once the job is gone.
+    """
+
+    def __init__(self, lasts: Optional[int], grows: bool = True, says: Tuple[str, str] = ("absent", "running")) -> None:
+        self.left, self.grows, self.after = lasts, grows, says
+        self.sent, self.aborted = 1 << 20, 0
+
+    @property
+    def going(self) -> bool:
+        return self.left is None or self.left > 0
+
+    def says(self) -> Tuple[str, str]:
+        return ("running", "paused") if self.going else self.after
+
+    def lookupByName(self, name: str) -> Source:
+        if not self.going and self.after[0] == "absent":
+            raise refuse("VIR_ERR_NO_DOMAIN", "no domain")
+        return self
+
+    def jobStats(self, flags: int = 0) -> Dict[str, Any]:
+        if flags:
+            return {"errmsg": "operation aborted"}
+        if not self.going:
+            return {"type": 0}
+        self.left = self.left - 1 if self.left is not None else None
+        self.sent += (1 << 20) if self.grows else 0
+        operation = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+        return {"type": 2, "operation": operation, "memory_total": 1 << 30, "memory_processed": self.sent}
+
+    def abortJob(self) -> None:
+        self.aborted += 1
+        self.left, self.after = 0, ("running", "absent")
+
+    def domainEventRegisterAny(self, *words: Any) -> int:
+        return 1
+
+    def domainEventDeregisterAny(self, number: int) -> None:
+        pass
+
+
+class Nowhere:
+    """A destination that does not know the guest."""
+
+    def lookupByName(self, name: str) -> Any:
+        raise refuse("VIR_ERR_NO_DOMAIN", "no domain")
+
+
+@pytest.fixture(name="deleted", autouse=True)
+def fixture_small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[List[str]]:
+    """Locks in a folder of the test, short waits; gives the volumes that were deleted."""
+    monkeypatch.setattr(guest_lock, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(progress_file, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(progress_file, "path_of", lambda module, name: str(tmp_path / "progress.json"))
+    monkeypatch.setattr(migrate_watch, "SETTLE_S", 1)
+    monkeypatch.setattr(migrate_watch, "ARRIVES_S", 0.3)
+    window = watching.stalled
+    monkeypatch.setattr(watching, "stalled", lambda samples: window(samples, 0.7))
+    deleted: List[str] = []
+    monkeypatch.setattr(migrate_watch.pools, "delete_volume", lambda hv, pool, volume: deleted.append(volume))
+    monkeypatch.setattr(migrate_watch.live_migration, "completed", lambda hv, name: {"time_elapsed": 77, "downtime": 5})
+    yield deleted
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, source: Source, dest: Any = None) -> Any:
+    monkeypatch.setattr(migrate_watch, "both_say", lambda wish, ends: source.says())
+    ends = Ends(Hypervisor("a", "kvm1", source), Hypervisor("b", "kvm2", dest), HERE)
+    return migrate_watch.take(WISH, ends, found())
+
+
+def found() -> Found:
+    return found_of({"source": {"state": "running", "job": "migration_out"}, "dest": {"state": "paused"}, "domain": {}})
+
+
+def left_by_a_dead_run() -> None:
+    with guest_lock.holding("web1") as held:
+        held.write(MoveRecord(host="kvm2", uuid=UUID, mode="live", made=(VOLUME,)))
+        held.keep()
+    path = Path(guest_lock.FOLDER, "kvm_migrate-web1.run")
+    path.write_text(path.read_text().replace('"started": ', '"started": 1'))
+    assert guest_lock.standing("web1").record and not guest_lock.standing("web1").alive
+
+
+def test_a_dead_runs_move_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, deleted: List[str]) -> None:
+    left_by_a_dead_run()
+    source = Source(lasts=6)
+    told = watch(monkeypatch, source)
+    assert told["watched"] and told["metrics"]["total_ms"] == 77 and told["metrics"]["downtime_ms"] == 5
+    assert told["metrics"]["impact"] is None and len(told["samples"]) >= 4
+    assert source.aborted == 0 and deleted == [] and list(Path(guest_lock.FOLDER).iterdir()) == []
+
+
+def test_one_that_stands_still_is_ended_and_taken_back(monkeypatch: pytest.MonkeyPatch, deleted: List[str]) -> None:
+    left_by_a_dead_run()
+    source = Source(lasts=None, grows=False)
+    with pytest.raises(HostError) as failure:
+        watch(monkeypatch, source)
+    assert "whose run is dead sent nothing for" in str(failure.value) and "operation aborted" in str(failure.value)
+    assert "the guest is running on kvm1" in str(failure.value)
+    assert source.aborted == 1 and deleted == ["web1"] and list(Path(guest_lock.FOLDER).iterdir()) == []
+
+
+def test_how_it_ended_is_unknown_then_the_record_stays(monkeypatch: pytest.MonkeyPatch, deleted: List[str]) -> None:
+    left_by_a_dead_run()
+    with pytest.raises(CannotConverge) as failure:
+        watch(monkeypatch, Source(lasts=2, says=("running", "running")))
+    assert "RUNNING ON kvm1 AND RUNNING ON kvm2" in str(failure.value).upper().replace("KVM", "kvm")
+    assert deleted == [] and guest_lock.standing("web1").record is not None
+
+
+def test_a_strangers_move_is_never_ended(monkeypatch: pytest.MonkeyPatch, deleted: List[str]) -> None:
+    """It stands still for longer than a dead run's may, and ends by itself."""
+    source = Source(lasts=10, grows=False)
+    monkeypatch.setattr(migrate_watch, "_is_it_coming", lambda wish, ends, record: None)
+    monkeypatch.setattr(migrate_watch.files, "look", lambda place, paths: {})
+    assert watch(monkeypatch, source)["watched"] and source.aborted == 0
+
+
+def test_a_strangers_move_to_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(lasts=None)
+    with pytest.raises(CannotConverge) as refusal:
+        watch(monkeypatch, source, Nowhere())
+    assert "kvm2 does not know of it" in str(refusal.value) and source.aborted == 0
+
+
+def test_while_a_living_run_holds_the_lock_nothing_is_touched(
+    monkeypatch: pytest.MonkeyPatch, deleted: List[str]
+) -> None:
+    """Even a move that stands still; when that run has ended, what both ends say is told."""
+    source, began = Source(lasts=None, grows=False), threading.Event()
+
+    def living() -> None:
+        with guest_lock.holding("web1") as held:
+            held.write(MoveRecord(host="kvm2", uuid=UUID, mode="live", made=(VOLUME,)))
+            began.set()
+            time.sleep(2)
+            assert source.aborted == 0
+            source.left = 0
+
+    run = threading.Thread(target=living)
+    run.start()
+    began.wait(5)
+    told = watch(monkeypatch, source)
+    run.join(10)
+    assert told["watched"] and told["closed"] == [] and source.aborted == 0 and deleted == []
+
+
+def test_a_living_run_that_moves_it_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with guest_lock.holding("web1") as held:
+        held.write(MoveRecord(host="kvm3", uuid=UUID, mode="live"))
+        with pytest.raises(CannotConverge) as refusal:
+            watch(monkeypatch, Source(lasts=None))
+    assert "is moving it to kvm3" in str(refusal.value)
