@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -24,13 +25,15 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import C
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import watching
-from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_watch
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import plan_move
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_recovery, migrate_watch
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.host.fake_hypervisor import refuse
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.migration_ends import UUID, found_of, wish_of
 
-VOLUME = {"path": "/i/web1", "pool": "images", "volume": "web1"}
 WISH = wish_of({})
+# What a run of kvm_migrate notes before it moves the guest.
+NOTE = plan_move(WISH, found_of({"source": {"state": "running"}, "dest": {"state": None}, "domain": {}})).journal
 
 
 class Source:
@@ -83,9 +86,9 @@ class Nowhere:
         raise refuse("VIR_ERR_NO_DOMAIN", "no domain")
 
 
-@pytest.fixture(name="deleted", autouse=True)
+@pytest.fixture(name="cleaned", autouse=True)
 def fixture_small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[List[str]]:
-    """Locks in a folder of the test, short waits; gives the volumes that were deleted."""
+    """Locks in a folder of the test, short waits; gives the steps of recovery that were taken."""
     monkeypatch.setattr(guest_lock, "FOLDER", str(tmp_path))
     monkeypatch.setattr(progress_file, "FOLDER", str(tmp_path))
     monkeypatch.setattr(progress_file, "path_of", lambda module, name: str(tmp_path / "progress.json"))
@@ -93,14 +96,21 @@ def fixture_small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(migrate_watch, "ARRIVES_S", 0.3)
     window = watching.stalled
     monkeypatch.setattr(watching, "stalled", lambda samples: window(samples, 0.7))
-    deleted: List[str] = []
-    monkeypatch.setattr(migrate_watch.pools, "delete_volume", lambda hv, pool, volume: deleted.append(volume))
+    cleaned: List[str] = []
+    monkeypatch.setattr(migrate_recovery, "take", lambda wish, ends, step: cleaned.append(step.action) or True)
+    monkeypatch.setattr(migrate_watch.files, "look", lambda place, paths: {})
     monkeypatch.setattr(migrate_watch.live_migration, "completed", lambda hv, name: {"time_elapsed": 77, "downtime": 5})
-    yield deleted
+    yield cleaned
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, source: Source, dest: Any = None) -> Any:
+    def afterwards(wish: Any, ends: Any) -> Found:
+        here, there = (None if word == "absent" else word for word in source.says())
+        ends_now = found_of({"source": {"state": here}, "dest": {"state": there}, "domain": {}})
+        return replace(ends_now, leaving=NOTE if guest_lock.standing("web1").record else None)
+
     monkeypatch.setattr(migrate_watch, "both_say", lambda wish, ends: source.says())
+    monkeypatch.setattr(migrate_watch, "observe_ends", afterwards)
     ends = Ends(Hypervisor("a", "kvm1", source), Hypervisor("b", "kvm2", dest), HERE)
     return migrate_watch.take(WISH, ends, found())
 
@@ -111,45 +121,45 @@ def found() -> Found:
 
 def left_by_a_dead_run() -> None:
     with guest_lock.holding("web1") as held:
-        held.write(MoveRecord(host="kvm2", uuid=UUID, mode="live", made=(VOLUME,)))
+        held.write(MoveRecord(host="kvm2", uuid=UUID, mode="live"))
         held.keep()
     path = Path(guest_lock.FOLDER, "kvm_migrate-web1.run")
     path.write_text(path.read_text().replace('"started": ', '"started": 1'))
     assert guest_lock.standing("web1").record and not guest_lock.standing("web1").alive
 
 
-def test_a_dead_runs_move_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, deleted: List[str]) -> None:
+def test_a_dead_runs_move_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, cleaned: List[str]) -> None:
     left_by_a_dead_run()
     source = Source(lasts=6)
     told = watch(monkeypatch, source)
     assert told["watched"] and told["metrics"]["total_ms"] == 77 and told["metrics"]["downtime_ms"] == 5
     assert told["metrics"]["impact"] is None and len(told["samples"]) >= 4
-    assert source.aborted == 0 and deleted == [] and list(Path(guest_lock.FOLDER).iterdir()) == []
+    assert source.aborted == 0 and cleaned == ["forget"] and list(Path(guest_lock.FOLDER).iterdir()) == []
+    assert told["closed"] == ["forget the earlier move of web1 from kvm1 to kvm2"]
 
 
-def test_one_that_stands_still_is_ended_and_taken_back(monkeypatch: pytest.MonkeyPatch, deleted: List[str]) -> None:
+def test_one_that_stands_still_is_ended_and_taken_back(monkeypatch: pytest.MonkeyPatch, cleaned: List[str]) -> None:
     left_by_a_dead_run()
     source = Source(lasts=None, grows=False)
     with pytest.raises(HostError) as failure:
         watch(monkeypatch, source)
     assert "whose run is dead sent nothing for" in str(failure.value) and "operation aborted" in str(failure.value)
     assert "the guest is running on kvm1" in str(failure.value)
-    assert source.aborted == 1 and deleted == ["web1"] and list(Path(guest_lock.FOLDER).iterdir()) == []
+    assert source.aborted == 1 and cleaned == ["forget"] and list(Path(guest_lock.FOLDER).iterdir()) == []
 
 
-def test_how_it_ended_is_unknown_then_the_record_stays(monkeypatch: pytest.MonkeyPatch, deleted: List[str]) -> None:
+def test_how_it_ended_is_unknown_then_the_record_stays(monkeypatch: pytest.MonkeyPatch, cleaned: List[str]) -> None:
     left_by_a_dead_run()
     with pytest.raises(CannotConverge) as failure:
         watch(monkeypatch, Source(lasts=2, says=("running", "running")))
     assert "RUNNING ON kvm1 AND RUNNING ON kvm2" in str(failure.value).upper().replace("KVM", "kvm")
-    assert deleted == [] and guest_lock.standing("web1").record is not None
+    assert cleaned == [] and guest_lock.standing("web1").record is not None
 
 
-def test_a_strangers_move_is_never_ended(monkeypatch: pytest.MonkeyPatch, deleted: List[str]) -> None:
+def test_a_strangers_move_is_never_ended(monkeypatch: pytest.MonkeyPatch, cleaned: List[str]) -> None:
     """It stands still for longer than a dead run's may, and ends by itself."""
     source = Source(lasts=10, grows=False)
     monkeypatch.setattr(migrate_watch, "_is_it_coming", lambda wish, ends, record: None)
-    monkeypatch.setattr(migrate_watch.files, "look", lambda place, paths: {})
     assert watch(monkeypatch, source)["watched"] and source.aborted == 0
 
 
@@ -161,14 +171,14 @@ def test_a_strangers_move_to_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_while_a_living_run_holds_the_lock_nothing_is_touched(
-    monkeypatch: pytest.MonkeyPatch, deleted: List[str]
+    monkeypatch: pytest.MonkeyPatch, cleaned: List[str]
 ) -> None:
     """Even a move that stands still; when that run has ended, what both ends say is told."""
     source, began = Source(lasts=None, grows=False), threading.Event()
 
     def living() -> None:
         with guest_lock.holding("web1") as held:
-            held.write(MoveRecord(host="kvm2", uuid=UUID, mode="live", made=(VOLUME,)))
+            held.write(MoveRecord(host="kvm2", uuid=UUID, mode="live"))
             began.set()
             time.sleep(2)
             assert source.aborted == 0
@@ -179,7 +189,7 @@ def test_while_a_living_run_holds_the_lock_nothing_is_touched(
     began.wait(5)
     told = watch(monkeypatch, source)
     run.join(10)
-    assert told["watched"] and told["closed"] == [] and source.aborted == 0 and deleted == []
+    assert told["watched"] and told["closed"] == [] and source.aborted == 0 and cleaned == []
 
 
 def test_a_living_run_that_moves_it_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
