@@ -11,9 +11,8 @@ import inspect
 import json
 import math
 import threading
-import time
 from array import array
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import prober
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import Place, talking
