@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-from typing import Dict, Iterator
+from typing import Any, Dict, Iterator, List
 
 from .fleet import LAB, Lab
 
@@ -51,3 +51,44 @@ def reading(lab: Lab, marker: str) -> Iterator[Dict[str, int]]:
         reader.stdin.close()
         seen.update(json.loads(reader.stdout.readline() or "{}"))
         reader.wait(timeout=30)
+
+
+# Runs at the controller's end: a request over HTTP every 20 ms, each in a thread of its own, and when each was answered.
+_CLIENT = """
+import json, sys, threading, time, urllib.request
+answers, open_ones, ended = [], [], threading.Event()
+def ask():
+    try:
+        urllib.request.urlopen(sys.argv[1], timeout=2).read()
+        answers.append(time.monotonic() * 1000)
+    except OSError:
+        pass
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+print("reading", flush=True)
+while not ended.wait(0.02):
+    open_ones.append(threading.Thread(target=ask))
+    open_ones[-1].start()
+for one in open_ones:
+    one.join()
+print(json.dumps(sorted(answers)), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def _observing(lab: Lab, *argv: str) -> Iterator[List[Any]]:
+    words = [str(LAB), argv[0], "--name", lab.name, *argv[1:]]
+    observer = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert observer.stdin is not None and observer.stdout is not None
+    seen: List[Any] = []
+    try:
+        assert observer.stdout.readline().strip() == "reading"
+        yield seen
+    finally:
+        observer.stdin.close()
+        seen += json.loads(observer.stdout.readline() or "[]")
+        observer.wait(timeout=30)
+
+
+def client(lab: Lab, url: str) -> contextlib.AbstractContextManager[List[Any]]:
+    """Somebody elsewhere who uses the guest. Afterwards: the moments, in ms, at which answers came."""
+    return _observing(lab, "ns", "--", "python3", "-c", _CLIENT, url)
