@@ -112,7 +112,7 @@ options:
     version_added: 0.1.0
   probe:
     description:
-      - Asks the guest at a steady beat before, during and after a live move, as a client would, and says what a client felt.
+      - Asks the guest at a steady beat before, during and after a live move, as a client would, and says what a client felt. The source host asks.
         See RV(metrics.downtime_seen_ms) and RV(metrics.impact); C(docs/metrics.md) says what each number means.
       - A guest that does not answer before the move is a concern in the result, with no numbers. The move goes on.
     type: dict
@@ -149,11 +149,6 @@ options:
       timeout_ms:
         description: A request without an answer after this many milliseconds is lost. Not set means 1000.
         type: int
-      from:
-        description: Which host asks. The destination is reached over ssh for it.
-        type: str
-        choices: [source, destination]
-        default: source
       before_s:
         description: How many seconds are measured before the move begins, 0.5 to 600.
         type: float

@@ -7,17 +7,16 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Dict, List, Tuple
+from typing import Any, List
 
 import pytest
 
 from .fleet import Lab, answers, guest, until
-from .wire import client, echoes
+from .wire import client
 
 HOSTS = ("kvm1", "kvm2", "kvm3")
 ADDRESS = "10.77.0.101"
-# The kernel stamps a packet when it passes the bridge, the prober when its process gets to run. On two processors that
-# emulate guests at the same time, that is some milliseconds later.
+# Both observers note an answer when their process gets to run: on two processors that emulate guests, some milliseconds late.
 SCHEDULING_MS = 60
 
 
@@ -26,41 +25,8 @@ def start_web1(lab: Lab, **more: Any) -> None:
     until(lambda: answers(lab, 101), 60, "web1 answers")
 
 
-def moved(lab: Lab, **probe: Any) -> Dict[str, Any]:
-    told = lab.one("kvm1", "kvm_migrate", name="web1", host="kvm2", bandwidth_mib_s=16, probe=probe)
-    assert told["changed"] and lab.owners("web1", HOSTS) == ["kvm2"]
-    return told
-
-
 def longest_gap(moments: List[float]) -> float:
     return max(b - a for a, b in itertools.pairwise(moments))
-
-
-def total(told: Dict[str, Any], figure: str) -> int:
-    return sum(told["metrics"]["impact"][window][figure] for window in ("before", "during", "after"))
-
-
-def matched(seen: List[Any]) -> Tuple[int, int, List[float]]:
-    """(requests, answered ones, moments of the answers) as the wire had them."""
-    asked, answered, missed = seen
-    assert missed == 0, "the observer itself was too slow"
-    numbers = {number for number, dummy in asked}
-    return len(asked), len({number for number, dummy in answered} & numbers), sorted(at for dummy, at in answered)
-
-
-def test_icmp_tells_what_went_over_the_wire(clean: Lab) -> None:
-    start_web1(clean)
-    with echoes(clean, "kvm1", ADDRESS) as wire:
-        told = moved(clean, type="icmp", address=ADDRESS, interval_ms=20)
-    metrics = told["metrics"]
-    asked, answered, moments = matched(wire)
-    assert total(told, "sent") == asked > 200
-    assert abs(total(told, "received") - answered) <= 1, (total(told, "received"), answered)
-    assert metrics["downtime_seen_ms"] == pytest.approx(longest_gap(moments) - 20, abs=SCHEDULING_MS)
-    assert metrics["impact"]["lost"] == pytest.approx(asked - answered, abs=1)
-    # libvirt's own figure begins when the guest is stopped and ends when it is told to go on.
-    assert metrics["downtime_seen_ms"] >= metrics["downtime_ms"] - 2 * 20 - SCHEDULING_MS
-    assert metrics["impact"]["before"]["lost"] == 0 and not told["concerns"]
 
 
 def test_http_tells_what_another_client_sees(clean: Lab) -> None:
@@ -76,28 +42,6 @@ def test_http_tells_what_another_client_sees(clean: Lab) -> None:
     assert seen == pytest.approx(longest_gap(elsewhere) - 20, abs=50 + 20 + SCHEDULING_MS)
     assert "clients were without an answer for %d ms" % seen in move["summary"][0]
     assert move["metrics"]["impact"]["before"]["received"] >= 30
-
-
-def test_tcp_from_the_destination_is_on_one_clock(clean: Lab) -> None:
-    """The gate of host_base lets no foreign program run; for an administrator who has opened it, the destination asks."""
-    start_web1(clean)
-    probe = {"type": "tcp", "address": ADDRESS, "port": 80, "from": "destination"}
-    refused = moved(clean, **probe)
-    assert [concern["id"] for concern in refused["concerns"]] == ["probe-failed"], refused["concerns"]
-    assert "ssh-gate on kvm2" in refused["concerns"][0]["detail"] and refused["metrics"]["impact"] is None
-
-    clean.one("kvm2", "kvm_migrate", name="web1", host="kvm1")
-    keys = "/root/.ssh/authorized_keys"
-    clean.sh("kvm2", "sh", "-c", "cp -p {0} {0}.kept && sed -i 's/^.*\\(ssh-ed25519 \\)/\\1/' {0}".format(keys))
-    try:
-        told = moved(clean, **probe)
-    finally:
-        clean.sh("kvm2", "mv", keys + ".kept", keys)
-    impact = told["metrics"]["impact"]
-    assert not told["concerns"] and impact["before"]["lost"] == 0
-    # Two seconds before the move at 50 requests a second: a clock that is off would put them elsewhere.
-    assert 80 <= impact["before"]["sent"] <= 220 and impact["after"]["sent"] >= 80
-    assert told["metrics"]["downtime_seen_ms"] >= told["metrics"]["downtime_ms"] - 2 * 20 - SCHEDULING_MS
 
 
 def test_a_guest_that_does_not_answer_gives_a_warning_and_no_number(clean: Lab) -> None:

@@ -4,15 +4,15 @@
 
 """Send requests to a guest at a steady beat, and tell of each when it was sent and how long its answer took.
 
-A program of its own: its source text is handed to a `python3` on the host that is to ask (host/probing.py). So it has
+A program of its own: its source text is handed to a `python3` (host/probing.py). So it has
 its own processor time, nothing is installed, and it ends when its standard input ends: when the module is killed.
 Standard library only, Python 3.8 and newer.
 
 The beat does not wait for answers: a request is due every interval, however many are open. Else a guest that stands
 still would be asked once, and the pause would look like one slow answer.
 
-Input: one JSON line, the request (model/probe.py); then `c` asks for the clock, `e` ends the beat and waits for what is open.
-Output, JSON lines: {"ready": clock}, {"clock": clock}, {"end": clock} or {"error": words}; and for each request
+Input: one JSON line, the request (model/probe.py); then `e` ends the beat and waits for what is open.
+Output, JSON lines: {"ready": clock}, {"end": clock} or {"error": words}; and for each request
 [sent, took, why]: clock at which it was sent; seconds to the answer, or null and why. All clocks are CLOCK_MONOTONIC, in s.
 """
 
@@ -233,8 +233,6 @@ def beat(request, orders, say):
             order = os.read(orders, 64)
             if not order:
                 return  # nobody listens any more
-            if b"c" in order:
-                say({"clock": clock()})
             ending = ending or b"e" in order
     say({"end": clock()})
 

@@ -147,7 +147,7 @@ def concerns(probe: Probe, record: Record, name: str) -> Tuple[Concern, ...]:
             probe.words,
             why,
         )
-        remedy = "Check the address and that the guest answers there, from the host that asks (probe.from)."
+        remedy = "Check the address and that the guest answers there, from the source host."
         return (Concern("probe-silent", WARNING, detail, remedy),)
     if not answered_after(record):
         detail = "%s did not answer the probe (%s) for %.1f s after the move%s" % (

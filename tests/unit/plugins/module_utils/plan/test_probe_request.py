@@ -34,7 +34,6 @@ TCP = {"type": "tcp", "address": "10.0.0.5", "port": 22}
         ({"type": "http", "url": "http://10.0.0.5/", "expect": "ok"}, "give the status"),
         ({"type": "agent", "address": "10.0.0.5"}, "probe.address does not go with probe.type agent"),
         ({"type": "agent", "timeout_ms": 1500}, "whole seconds"),
-        ({"type": "agent", "from": "destination"}, "probe.from is destination"),
         ({**TCP, "port": 70000}, "probe.port is 70000"),
         ({**TCP, "interval_ms": 1}, "probe.interval_ms is 1"),
         ({**TCP, "timeout_ms": 0}, "probe.timeout_ms is 0"),
@@ -59,8 +58,8 @@ def test_all_problems_at_once() -> None:
         (TCP, Probe("tcp", "10.0.0.5", 22, interval_ms=20)),
         ({"type": "icmp", "address": "fd00::5"}, Probe("icmp", "fd00::5", interval_ms=20)),
         (
-            {"type": "http", "url": "http://web1.example:8080/health?x=1", "expect": "204", "from": "destination"},
-            Probe("http", "web1.example", 8080, "/health?x=1", expect="204", interval_ms=50, sender="destination"),
+            {"type": "http", "url": "http://web1.example:8080/health?x=1", "expect": "204"},
+            Probe("http", "web1.example", 8080, "/health?x=1", expect="204", interval_ms=50),
         ),
         ({"type": "http", "url": "http://[fd00::5]"}, Probe("http", "fd00::5", 80, "/", interval_ms=50)),
         ({"type": "agent", "before_s": 1}, Probe("agent", interval_ms=100, before_s=1.0)),
