@@ -15,7 +15,7 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
 .PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration \
-	test-machines test-source molecule demo screenshot bench-rollout lab-up lab-down test clean
+	test-crashes test-machines test-source molecule demo screenshot bench-rollout lab-up lab-down test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ integration: setup ## every module on lab hosts, then faults
 
 test-source: setup ## QEMU and libvirt built from source on a bare host: half an hour
 	pytest tests/integration/test_source_build.py -m long -v
+
+test-crashes: setup ## kvm_migrate killed at every kind of moment, and the run after it (minutes)
+	pytest tests/integration/test_kvm_migrate_watch.py tests/integration/test_kvm_migrate_recovery.py -v --durations=15
 
 test-machines: setup ## the lab's machines, with a kernel of their own (minutes)
 	pytest tests/integration -m machine -v --durations=15

@@ -21,11 +21,12 @@ import pytest
 from .disks import exists, make_disk
 from .fleet import LAB, Lab, Task, answers, until
 from .test_kvm_migrate import DISK, WEB, job_info, start_web1
-from .test_kvm_migrate_faults import SLOW_MIB_S, copying
+from .test_kvm_migrate_faults import copying
 
 HOSTS = ("kvm1", "kvm2", "kvm3")
 RECORD = "/run/kvmops/kvm_migrate-web1.run"
-MOVE = {"name": "web1", "host": "kvm2", "bandwidth_mib_s": SLOW_MIB_S}
+# Half a minute for a copy of 256 MiB: time enough to kill a run and to begin another.
+MOVE = {"name": "web1", "host": "kvm2", "bandwidth_mib_s": 10}
 
 
 @pytest.fixture(name="web1")
@@ -126,6 +127,7 @@ def test_two_runs_at_once(web1: Lab) -> None:
     check_moved(web1)
 
 
+@pytest.mark.long
 def test_a_run_that_died_after_the_move_is_finished(web1: Lab) -> None:
     """Killed while it waits for what the probe sees after the move."""
     with moving(web1, probe={"type": "icmp", "address": "10.77.0.101", "after_s": 60}):
@@ -140,6 +142,7 @@ def test_a_run_that_died_after_the_move_is_finished(web1: Lab) -> None:
     check_moved(web1)
 
 
+@pytest.mark.long
 def test_a_disk_that_is_not_the_one_that_was_copied_stays(web1: Lab) -> None:
     with moving(web1):
         kill_module(web1)
@@ -150,6 +153,7 @@ def test_a_disk_that_is_not_the_one_that_was_copied_stays(web1: Lab) -> None:
     assert exists(web1, "kvm1", WEB)
 
 
+@pytest.mark.long
 def test_a_move_that_stands_still_and_whose_run_is_dead_is_ended(web1: Lab) -> None:
     with moving(web1):
         web1.lab("fault", "freeze", "kvm2", "web1")
@@ -164,6 +168,7 @@ def test_a_move_that_stands_still_and_whose_run_is_dead_is_ended(web1: Lab) -> N
     check_moved(web1)
 
 
+@pytest.mark.long
 def test_a_move_by_other_means_is_watched_and_never_ended(clean: Lab) -> None:
     start_web1(clean)
     words = ["migrate", "--live", "--p2p", "--persistent", "--undefinesource", "--bandwidth", "8"]
@@ -180,6 +185,7 @@ def test_a_move_by_other_means_is_watched_and_never_ended(clean: Lab) -> None:
     assert told["watched"] or not told["changed"]
 
 
+@pytest.mark.long
 def test_killed_at_random_moments(web1: Lab) -> None:
     """Wherever it is hit, one more run reaches the goal, and never are there two owners."""
     seed = random.randrange(10**6)

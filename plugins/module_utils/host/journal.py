@@ -12,7 +12,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side,
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import Place
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal, journal_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal, journal_of, read_journal
 
 
 def survey(
@@ -32,9 +32,7 @@ def survey(
 
 def keep(place: Place, role: str, journal: Journal, made: Sequence[str] = ()) -> Journal:
     """Write the note durably. made: files that were just created there; the journal given back knows their inodes."""
-    kept = journal_of(files.note(place, role, journal.uuid, journal.as_dict(), made))
-    assert kept is not None
-    return kept
+    return read_journal(files.note(place, role, journal.uuid, journal.as_dict(), made))
 
 
 def forget(place: Place, role: str, uuid: str) -> None:

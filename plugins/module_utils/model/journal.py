@@ -54,8 +54,11 @@ class Journal:
 
 def journal_of(told: Optional[Mapping[str, Any]]) -> Optional[Journal]:
     """From its plain data; None for none. Raises KeyError, TypeError or ValueError when it is something else."""
-    if told is None:
-        return None
+    return None if told is None else read_journal(told)
+
+
+def read_journal(told: Mapping[str, Any]) -> Journal:
+    """The same when there is one."""
     if told["phase"] not in PHASES:
         raise ValueError("unknown phase %r" % told["phase"])
     steps = tuple(Step(str(step["action"]), str(step["words"]), dict(step["args"])) for step in told["closing"])

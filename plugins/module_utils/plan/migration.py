@@ -107,12 +107,11 @@ def plan_move(wish: Wish, found: Found) -> MovePlan:
 def _journal(wish: Wish, found: Found, mode: str, steps: List[Step]) -> Journal:
     """What this move is about to make and to do. What an earlier one made, and this one uses, is still known as ours."""
     domain = found.source.effective
-    assert domain is not None
     new = [step.args["path"] for step in steps if step.action in ("create-volume", "copy-disk", *CARRIES)]
     journal = Journal(
         run="",
         name=wish.name,
-        uuid=domain.uuid,
+        uuid=domain.uuid if domain else "",
         mode=mode,
         source=found.source.side,
         dest=found.dest.side,

@@ -103,10 +103,9 @@ class MigrateJob(Job[Found]):
 
     def _move(self, move: MovePlan, plan: Plan, found: Found, held: Held) -> Mapping[str, Any]:
         domain = found.source.domain or found.dest.domain
-        assert domain is not None
         if found.leaving or found.arriving:
             self._insist(plan, found)
-        held.write(MoveRecord(self.wish.host, domain.uuid, move.answer))
+        held.write(MoveRecord(self.wish.host, domain.uuid if domain else "", move.answer))
         steps = [step for step in plan.steps if not self._is_taken(step, alone=move.journal is None)]
         if move.journal is None:
             return {}

@@ -97,7 +97,7 @@ def test_and_killed_again_while_it_recovers(state: str, keep: str) -> None:
     for moment, stopped in moments(state, keep):
         for first in settle_libvirt(stopped):
             trial = copy.deepcopy(first)
-            for second, _ in enumerate(run(trial, wish_of({"keep_source": keep}))):
+            for second, dummy in enumerate(run(trial, wish_of({"keep_source": keep}))):
                 again = copy.deepcopy(first)
                 rest = run(again, wish_of({"keep_source": keep}))
                 for _turn in range(second + 1):
