@@ -16,6 +16,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     domains,
     files,
     guest_lock,
+    lifecycle,
     live_migration,
     progress_file,
 )
@@ -23,6 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.following import Follower
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES, PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
     LIVE,
@@ -42,6 +44,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle im
 
 # How long a living run may show nothing at all (it may be hashing a large image) before the one that watches gives up.
 SILENT_S = 3600
+# How long libvirt may take to cancel a job, and how long when the half on the destination has been ended as well.
+ENDS_S, FORCED_S = 20, 60
 # How long the guest may be unknown to the destination while libvirt says that it is sent away.
 ARRIVES_S = 20
 
@@ -111,7 +115,7 @@ def _as_owner(wish: Wish, ends: Ends, found: Found, held: Held, follower: Follow
     record = guest_lock.standing(wish.name).record
     if follower.job() == watching.OUTGOING:
         _is_it_coming(wish, ends, record)
-        _follow(wish, follower, record)
+        _follow(wish, ends, follower, record)
     here, there = _settled(wish, ends, found)
     outcome = settlement.verdict(here, there)
     if outcome in (settlement.TWICE, settlement.UNKNOWN):
@@ -151,10 +155,11 @@ def _is_it_coming(wish: Wish, ends: Ends, record: Optional[MoveRecord]) -> None:
         )
 
 
-def _follow(wish: Wish, follower: Follower, record: Optional[MoveRecord]) -> None:
-    """A job that stands still is ended, if it is a dead run's: nobody else will."""
+def _follow(wish: Wish, ends: Ends, follower: Follower, record: Optional[MoveRecord]) -> None:
+    """A job that stands still is ended, if it is a dead run's: nobody else will. Raises CannotConverge when it does not end."""
     watched = follower.watched
     subject = "%s to %s" % (wish.name, wish.host)
+    ended = Ended()
     with progress_file.telling("kvm_migrate", wish.name) as tell:
 
         def on_sample(sample: Sample) -> None:
@@ -162,8 +167,41 @@ def _follow(wish: Wish, follower: Follower, record: Optional[MoveRecord]) -> Non
             if record is not None and watched.stopped is None and watching.stalled(watched.samples):
                 watched.stopped = "stalled"
                 watched.error = follower.abort()
+                ended.begin()
+            elif ended.waited_s() > ENDS_S and not ended.forced:
+                ended.forced = True
+                _stop_half(wish, ends)
 
-        follower.until_gone(on_sample, lambda: watched.error is not None)
+        follower.until_gone(on_sample, lambda: watched.error is not None or ended.waited_s() > ENDS_S + FORCED_S)
+    if watched.stopped and watched.error is None and follower.job() == watching.OUTGOING:
+        raise CannotConverge(
+            "End the move of %s, whose run is dead and which sent nothing" % wish.name,
+            "libvirt on %s has cancelled it and still waits for %s" % (ends.source.side, ends.dest.side),
+            "End the half that waits on %s (virsh destroy %s there), then run again" % (ends.dest.side, wish.name),
+        )
+
+
+class Ended:
+    """How long ago the job was cancelled. forced: whether the half on the destination was ended too."""
+
+    def __init__(self) -> None:
+        self._since: Optional[float] = None
+        self.forced = False
+
+    def begin(self) -> None:
+        self._since = time.monotonic()
+
+    def waited_s(self) -> float:
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
+
+def _stop_half(wish: Wish, ends: Ends) -> None:
+    """A QEMU on the destination that does not answer holds up the cancelling. It waits for memory and has never run."""
+    here, there = both_say(wish, ends)
+    dom = domains.find(ends.dest, wish.name)
+    if here in ACTIVE_STATES and here != PAUSED and there == PAUSED and dom is not None:
+        with contextlib.suppress(HostError):
+            lifecycle.destroy(dom)
 
 
 def _settled(wish: Wish, ends: Ends, found: Found) -> Tuple[str, str]:
