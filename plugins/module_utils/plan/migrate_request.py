@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import RequestError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.names import name_problems
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import map_problems
 
 # A host name or address as it may stand in a URI; nothing that ssh could take for an option.
 _HOST = re.compile(r"^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?$|^\[?[0-9a-fA-F:]+\]?$")
@@ -36,6 +37,9 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
     ]
     if (params.get("max_downtime_ms") or 0) > MAX_DOWNTIME_MS:
         problems.append("max_downtime_ms is %s; QEMU takes at most %s" % (params["max_downtime_ms"], MAX_DOWNTIME_MS))
+    problems += map_problems("network_map", params.get("network_map")) + map_problems(
+        "pool_map", params.get("pool_map")
+    )
     if problems:
         raise RequestError(problems)
     plain = "qemu+tls://%s/system" if params.get("tls") else "qemu+ssh://root@%s/system"
@@ -55,6 +59,8 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         tls=bool(params.get("tls")),
         # By that name libvirt itself is reached, and its certificate was checked against it.
         tls_destination=params.get("tls_destination") or urlsplit(uri).hostname,
+        network_map=dict(params.get("network_map") or {}),
+        pool_map=dict(params.get("pool_map") or {}),
     )
 
 

@@ -34,6 +34,8 @@ OPTIONS: Dict[str, Any] = {
     "keep_source_disks": {"type": "bool", "default": False},
     "tls": {"type": "bool", "default": False},
     "tls_destination": {"type": "str"},
+    "network_map": {"type": "dict"},
+    "pool_map": {"type": "dict"},
 }
 
 

@@ -18,12 +18,13 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     live_migration,
     pools,
     progress_file,
+    transfer_xml,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import MIB, Found, Metrics, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 
@@ -61,9 +62,9 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
                 sent += _copy(wish, ends, step.args, found, hashes)
                 published.append(step.args)
             elif step.action == "verify-disk":
-                _verify(ends, path, path, hashes)
+                _verify(ends, step.args.get("from", path), path, hashes)
             elif step.action == "define":
-                _define(wish, ends, found)
+                _define(wish, ends, found, step)
             elif step.action == "undefine":
                 source_lets_go = True
                 definitions.undefine(ends.source, live_migration.there(ends.source, wish.name))
@@ -80,14 +81,14 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found) -> Mapping[str, Any]:
 
 def _copy(wish: Wish, ends: Ends, volume: Mapping[str, Any], found: Found, hashes: Dict[str, str]) -> int:
     """Copy under a temporary name, compare a fresh read of both, publish. Gives the bytes of data sent."""
-    place, path = ends.files_of_dest, volume["path"]
+    place, path, source = ends.files_of_dest, volume["path"], volume.get("from", volume["path"])
     temporary = os.path.join(os.path.dirname(path), ".%s.kvmops-part" % os.path.basename(path))
     files.remove(place, temporary)
     with progress_file.telling("kvm_migrate", wish.name) as tell:
-        counted = Counted(tell, "%s to %s" % (wish.name, wish.host), found.source.images[path].allocated)
-        sent = files.send(place, path, temporary, counted)
+        counted = Counted(tell, "%s to %s" % (wish.name, wish.host), found.source.images[source].allocated)
+        sent = files.send(place, source, temporary, counted)
     try:
-        _verify(ends, path, temporary, hashes)
+        _verify(ends, source, temporary, hashes)
         files.publish(place, temporary, path)
     except HostError:
         with contextlib.suppress(HostError):
@@ -109,11 +110,11 @@ def _verify(ends: Ends, path: str, there: str, hashes: Dict[str, str]) -> None:
         )
 
 
-def _define(wish: Wish, ends: Ends, found: Found) -> None:
+def _define(wish: Wish, ends: Ends, found: Found, step: Step) -> None:
     dom = domains.find(ends.source, wish.name)
     if dom is None or domains.status(dom).active:
         raise HostError("move %s" % wish.name, ends.source.side, "it was started or removed meanwhile", "Run again.")
-    definitions.define(ends.dest, wish.name, domains.read_with_secrets(dom))
+    definitions.define(ends.dest, wish.name, transfer_xml.definition(dom, step.args["redirect"], inactive=True))
     there = domains.find(ends.dest, wish.name)
     if there is None or domains.read(there, inactive=True)[0].uuid != found.source.domain.uuid:  # type: ignore[union-attr]
         raise HostError("define %s" % wish.name, ends.dest.side, "it is not there afterwards", "Run again.")
