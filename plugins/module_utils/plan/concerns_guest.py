@@ -34,6 +34,18 @@ STORAGE = (
         "Move the guest when it is off, or put the disk on NFS or another cluster file system.",
     ),
     Entry(
+        "disk-lock-missing",
+        WARNING,
+        "A disk is on storage that both hosts see, and no virtlockd keeps a second QEMU off it. libvirt's default has none.",
+        "Set lock_manager to lockd on both hosts and restart the guest (hypervisor_lock: lockd of the role hypervisor).",
+    ),
+    Entry(
+        "disk-lock-block",
+        NOTE,
+        "A disk is a block device that both hosts see. virtlockd protects it across hosts only with lock files on shared storage.",
+        "Set scsi_lockspace_dir or lvm_lockspace_dir in qemu-lockd.conf to a folder that all hosts share.",
+    ),
+    Entry(
         "disk-shareable",
         ERROR,
         "The disk is written to by several guests and not on shared storage.",

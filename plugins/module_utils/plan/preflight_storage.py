@@ -50,6 +50,18 @@ def is_shared_storage_safe(case: Case) -> Answers:
             yield concern("storage-unsafe", detail)
 
 
+def is_shared_storage_locked(case: Case) -> Answers:
+    kinds = {disk.target: disk.kind for disk in case.domain.disks}
+    shared = [move for move in case.moves if move.way != COPY and kinds.get(move.target) in ("file", "block")]
+    for end in (case.source, case.dest):
+        if shared and case.live and end.hosting.locks is False:
+            named = ", ".join(move.path for move in shared)
+            yield concern("disk-lock-missing", "libvirt on %s has no virtlockd to lock %s" % (end.side, named))
+    for move in shared:
+        if kinds[move.target] == "block" and case.live:
+            yield concern("disk-lock-block", "disk %s (%s) is a block device" % (move.target, move.path))
+
+
 def does_a_disk_of_the_next_boot_stay(case: Case) -> Answers:
     moving = {disk.source for disk in case.domain.images}
     for disk in case.source.domain.images if case.source.domain is not None else ():
@@ -106,6 +118,7 @@ QUESTIONS: Tuple[Question, ...] = (
     is_the_target_free,
     do_the_disks_fit,
     is_shared_storage_safe,
+    is_shared_storage_locked,
     does_a_disk_of_the_next_boot_stay,
     is_a_block_job_running,
     are_the_other_files_there,

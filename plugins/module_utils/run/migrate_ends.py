@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
@@ -23,10 +24,15 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.demands_xml import read_demands
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.hosting import Demands, Hosting
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight_storage import other_files
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import path_there
+
+
+# virtlockd is started by its socket, when the first guest needs it, and stays.
+LOCKING, LOCKABLE = "/run/virtlockd.pid", "/run/libvirt/virtlockd-sock"
 
 
 class Ends(NamedTuple):
@@ -63,8 +69,8 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
     ours, theirs = (
         (certificates.CLIENT, certificates.SERVER) if wish.tls and certificates.at_the_usual_place() else ((), ())
     )
-    images = files.look(HERE, [*paths, *ours])
-    images_there = files.look(ends.files_of_dest, [*paths, *(path for path in renamed if path), *theirs])
+    images = files.look(HERE, [*paths, LOCKING, *ours])
+    images_there = files.look(ends.files_of_dest, [*paths, *(path for path in renamed if path), LOCKABLE, *theirs])
     demands = read_demands(here.xml) if here else Demands()
     return Found(
         source=_end(ends.source, here, here, demands, pools_here, images, certificates.found(ours, images)),
@@ -106,7 +112,7 @@ def _end(
     source: Optional[Seen],
     demands: Demands,
     pools_of_it: Tuple[Pool, ...],
-    images: Mapping[str, Any],
+    images: Mapping[str, ImageFacts],
     certified: Optional[Mapping[str, bool]],
 ) -> End:
     """seen: the domain on this side. source: on the source, where it moves from."""
@@ -126,18 +132,24 @@ def _end(
         images=images,
         disk_users=_disk_users(others),
         certificates=certified,
-        hosting=_hosting(hv, seen, source, demands, others),
+        hosting=_hosting(hv, seen, source, demands, others, images),
     )
 
 
 def _hosting(
-    hv: Hypervisor, seen: Optional[Seen], source: Optional[Seen], demands: Demands, others: Sequence[Domain]
+    hv: Hypervisor,
+    seen: Optional[Seen],
+    source: Optional[Seen],
+    demands: Demands,
+    others: Sequence[Domain],
+    images: Mapping[str, ImageFacts],
 ) -> Hosting:
     if source is None:
         return Hosting()
     if source is seen:
-        return hosting.of_source(hv, demands)
-    return hosting.read(hv, source.moving, demands, _cpu_xml(source.xml), others)
+        return replace(hosting.of_source(hv, demands), locks=images[LOCKING].exists)
+    there = hosting.read(hv, source.moving, demands, _cpu_xml(source.xml), others)
+    return replace(there, locks=images[LOCKABLE].exists)
 
 
 def _name_of(hv: Hypervisor, uuid: str) -> Optional[str]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the preflight answers, case by case (cases/preflight.yml), and that its catalogue, its code and its page agree."""
+"""What the preflight answers, case by case (cases/preflight.yml), and that its catalogue and its code agree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import C
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import concerns
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import CATALOGUE, FAMILIES
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import plan_move
-from ansible_collections.kvmops.fleet.tests.tools.preflight_page import PAGE, page
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.migration_ends import found_of, wish_of
 
 FOLDER = Path(__file__).parent / "cases"
@@ -83,7 +82,3 @@ def test_an_error_refuses_and_the_rest_goes_on() -> None:
         if refused:
             with pytest.raises((PreflightError, CannotConverge)):
                 plan_move(wish_of(case.get("wish", {})), found_of(case))
-
-
-def test_the_page_is_what_the_code_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "stale: run make preflight-page"
