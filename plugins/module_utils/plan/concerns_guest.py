@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import ERROR, NOTE, Entry
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import ERROR, NOTE, WARNING, Entry
 
 STORAGE = (
     Entry(

@@ -30,7 +30,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight_storage import other_files
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import path_there
 
-
 # virtlockd is started by its socket, when the first guest needs it, and stays.
 LOCKING, LOCKABLE = "/run/virtlockd.pid", "/run/libvirt/virtlockd-sock"
 
