@@ -55,12 +55,12 @@ def cpu_lacks(hv: Hypervisor, domain: Domain, cpu_xml: str) -> Optional[str]:
     """libvirt's words on why that host cannot give the guest this CPU, with the features it lacks; None when it can."""
     flags = flag("VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE")
     try:
-        hv.conn.compareHypervisorCPU(domain.emulator, domain.arch, domain.machine, domain.type, cpu_xml, flags)
+        answer = hv.conn.compareHypervisorCPU(domain.emulator, domain.arch, domain.machine, domain.type, cpu_xml, flags)
     except libvirt.libvirtError as error:
         if is_error(error, _ANOTHER_QUESTION) or not _knows(hv, domain):
             return None
         return error.get_error_message() or str(error)
-    return None
+    return None if answer > libvirt.VIR_CPU_COMPARE_INCOMPATIBLE else "libvirt calls it incompatible"
 
 
 def _knows(hv: Hypervisor, domain: Domain) -> bool:
@@ -85,8 +85,8 @@ def _free_pages(hv: Hypervisor, sizes: Sequence[int]) -> Optional[Mapping[int, i
     known = host_xml.page_sizes(hv.conn.getCapabilities())
     asked = [size for size in sizes if size in known]
     with said("count free hugepages", hv.side):
-        cells = hv.conn.getFreePages(asked, 0, max(known[size] for size in asked)) if asked else []
-    return {size: sum(cell.get(size, 0) for cell in cells) for size in asked}
+        cells = hv.conn.getFreePages(asked, 0, max(known[size] for size in asked)) if asked else {}
+    return {size: sum(cell.get(size, 0) for cell in cells.values()) for size in asked}
 
 
 def _secrets(hv: Hypervisor) -> Optional[FrozenSet[str]]:

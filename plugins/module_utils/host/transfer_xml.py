@@ -13,6 +13,13 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api impo
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.destination_xml import Redirect, redirected
 
 
+def shape(dom: Any, inactive: bool) -> str:
+    """The form that is sent, as it is here and without passwords: what the other host's libvirt will have to know."""
+    names = ["VIR_DOMAIN_XML_MIGRATABLE"] + (["VIR_DOMAIN_XML_INACTIVE"] if inactive else [])
+    with said("read the configuration of domain %s" % dom.name(), side_of(dom)):
+        return str(dom.XMLDesc(flag(*names)))
+
+
 def definition(dom: Any, redirect: Redirect, inactive: bool) -> str:
     """With its passwords: only to be handed to libvirt, never into a diff, a log or a result.
 

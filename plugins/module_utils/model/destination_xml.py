@@ -46,14 +46,23 @@ def redirected(xml: str, redirect: Redirect) -> str:
 
 
 def _plug(node: Element, networks: Mapping[Plug, Plug]) -> None:
-    kind, source = node.get("type", ""), node.find("source")
-    name = source.get(SOURCE_NAMES.get(kind, kind)) if source is not None else None
-    if (kind, name or "") not in networks:
+    source = node.find("source")
+    here = _plugged(node.get("type", ""), source)
+    if here not in networks:
         return
-    there, named = networks[(kind, name or "")]
+    kind, name = networks[here]
     # The rest of a running guest's source is libvirt's own: bridge and port of the network here.
-    kept = ("portgroup",) if kind == there == "network" else ("mode",) if kind == there == "direct" else ()
+    kept = ("portgroup",) if here[0] == kind == "network" else ("mode",) if kind == "direct" else ()
     for attribute in set(source.attrib) - set(kept):
         del source.attrib[attribute]
-    node.set("type", there)
-    source.set(SOURCE_NAMES[there], named)
+    node.set("type", kind)
+    source.set(SOURCE_NAMES[kind], name)
+
+
+def _plugged(kind: str, source: Element) -> Plug:
+    """A running guest on a network that is a bridge of the host is shown as a bridge, with the network's name."""
+    if source is None:
+        return kind, ""
+    if source.get("network"):
+        return "network", source.get("network")
+    return kind, source.get(SOURCE_NAMES.get(kind, kind)) or ""

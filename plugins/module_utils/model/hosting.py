@@ -19,7 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import Dom
 class Demands:
     """From the XML that moves: the running one, else the persistent one.
 
-    watchdogs: models. hugepages: size in KiB -> pages that the memory takes; size 0 means the host's default size.
+    watchdogs: models, of the form of the XML that is sent. hugepages: size in KiB -> pages that the memory takes; size 0 means the host's default size.
     secrets: UUIDs of libvirt secrets. listens: addresses other than loopback and any, that a display listens on.
     threads: per core, of the CPU's topology. mirrors: disk targets that a block job copies. host_tpm: it is passed through.
     shared_memory: names of memory that is shared with others on its host.

@@ -97,8 +97,8 @@ MACHINE = (
     Entry(
         "watchdog-unknown",
         ERROR,
-        "The domain has the watchdog of the q35 board (itco), which libvirt writes down since 9.1 and does not know before.",
-        "Update libvirt there. Or define the domain on a host with that older libvirt, and start it there: the board is the same.",
+        "The domain's XML, as it is sent, has the watchdog of the q35 board (model itco), which libvirt before 9.1 does not know.",
+        "Update libvirt there, or take the watchdog off the domain's XML and restart it: the board has it anyway.",
     ),
     Entry(
         "cpu-missing",

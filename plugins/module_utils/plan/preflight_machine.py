@@ -13,7 +13,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.disk_moves import NOTHING
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.question import Answers, Case, Question
 
-# libvirt NEWS 9.1.0: the watchdog that is part of every q35 board is in the XML from then on.
+# libvirt 9.1.0 knows the watchdog that is part of every q35 board.
 ITCO_SINCE = 9001000
 
 

@@ -17,6 +17,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     hosting,
     live_migration,
     pools,
+    transfer_xml,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
@@ -70,7 +71,7 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
     )
     images = files.look(HERE, [*paths, LOCKING, *ours])
     images_there = files.look(ends.files_of_dest, [*paths, *(path for path in renamed if path), LOCKABLE, *theirs])
-    demands = read_demands(here.xml) if here else Demands()
+    demands = _demands(here) if here else Demands()
     return Found(
         source=_end(ends.source, here, here, demands, pools_here, images, certificates.found(ours, images)),
         dest=_end(ends.dest, there, here, demands, pools_there, images_there, certificates.found(theirs, images_there)),
@@ -90,6 +91,12 @@ def _see(hv: Hypervisor, name: str) -> Optional[Seen]:
         return Seen(dom, config, None, xml)
     running, xml = domains.read(dom, inactive=False)
     return Seen(dom, config, running, xml)
+
+
+def _demands(seen: Seen) -> Demands:
+    """libvirt leaves out of what it sends what it wrote down by itself, such as the watchdog of the q35 board."""
+    sent = read_demands(transfer_xml.shape(seen.dom, inactive=seen.running is None))
+    return replace(read_demands(seen.xml), watchdogs=sent.watchdogs)
 
 
 def _paths(seen: Seen) -> List[str]:
