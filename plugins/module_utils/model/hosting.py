@@ -48,7 +48,7 @@ class Hosting:
     offer: for the guest's type, architecture and machine. cpu_lacks: libvirt's words on why this host cannot give the
     guest its CPU. mac_users: address -> names of other domains that have it. free_pages: size in KiB -> free hugepages.
     secrets: UUIDs of those that libvirt keeps here. cards: names of the network cards. tsc_hz: pace of the CPU's clock
-    counter. locks: virtlockd runs here (source), or would when a guest needs it (destination). userfaultfd: QEMU may use it without rights of its own (vm.unprivileged_userfaultfd).
+    counter. locks: virtlockd runs here (source), or would when a guest needs it (destination).
     """
 
     offer: Optional[DomainOffer] = None
@@ -59,4 +59,3 @@ class Hosting:
     cards: Optional[FrozenSet[str]] = None
     tsc_hz: Optional[int] = None
     locks: Optional[bool] = None
-    userfaultfd: Optional[bool] = None

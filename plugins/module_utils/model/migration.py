@@ -65,7 +65,8 @@ class End:
     networks: names of active ones. bridges: names; None when this libvirt cannot tell.
     images: what is at the paths that the domain names, or will have there. hosting: what this host can give to the guest.
     disk_users: path -> names of other domains here that use it. certificates: file of QEMU's TLS for migration -> whether
-    it is there; None when it was not asked, or when the hosts keep them elsewhere.
+    it is there; None when it was not asked, or when the hosts keep them elsewhere. userfaultfd: QEMU may use it, which post-copy
+    needs on the destination; None when it was not asked.
     """
 
     side: str
@@ -80,6 +81,7 @@ class End:
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     disk_users: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     certificates: Optional[Mapping[str, bool]] = None
+    userfaultfd: Optional[bool] = None
     hosting: Hosting = field(default_factory=Hosting)
 
     @property

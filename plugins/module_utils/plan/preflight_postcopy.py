@@ -13,8 +13,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.question import Answers, Case, Question
 
 ALLOWED = "postcopy"
-# libvirt NEWS 10.1.0: from then on libvirt itself lets QEMU use userfaultfd.
-GRANTS_SINCE = 10001000
 
 
 def is_allowed(case: Case) -> bool:
@@ -22,8 +20,8 @@ def is_allowed(case: Case) -> bool:
 
 
 def can_pages_be_fetched(case: Case) -> Answers:
-    if is_allowed(case) and case.dest.facts.libvirt_version < GRANTS_SINCE and case.dest.hosting.userfaultfd is False:
-        yield concern("postcopy-userfaultfd", "on %s vm.unprivileged_userfaultfd is 0" % case.dest.side)
+    if is_allowed(case) and case.dest.userfaultfd is False:
+        yield concern("postcopy-userfaultfd", "on %s QEMU may not use userfaultfd" % case.dest.side)
 
 
 def can_it_be_parallel(case: Case) -> Answers:

@@ -66,6 +66,7 @@ def _end(side: str, words: Mapping[str, Any], domain: Mapping[str, Any], images:
         images=images,
         disk_users={path: tuple(users) for path, users in words.get("disk_users", {}).items()},
         certificates=words.get("certificates"),
+        userfaultfd=words.get("userfaultfd"),
         hosting=_hosting(words.get("hosting", {})),
     )
 
