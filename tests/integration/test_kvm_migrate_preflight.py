@@ -141,6 +141,7 @@ def test_everything_is_told_at_once_and_nothing_is_changed(places: Lab) -> None:
     lab.one("kvm1", "kvm_domain", **dict(guest("web9", 109, networks=[other]), state="present"))
     lab.one("kvm1", "kvm_domain", **dict(guest("web1", 102), state="present"))
     lab.virsh("kvm3", "checkpoint-create-as", "web1", "one")
+    lab.virsh("kvm3", "suspend", "web1")
     try:
         before = {host: snapshot_of(lab, host) for host in ("kvm1", "kvm3")}
         refused = lab.one("kvm3", "kvm_migrate", name="web1", host="kvm1", pool_map={"default": "slow"}, may_fail=True)

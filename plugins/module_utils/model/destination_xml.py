@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A domain's XML as another host needs it: networks and images under the names that they have there."""
+"""A domain's XML as another host needs it: networks and images under the names that they have there.
+
+It starts from libvirt's migratable form, in which a guest on a network names it also while it runs.
+"""
 
 from __future__ import annotations
 
@@ -46,23 +49,13 @@ def redirected(xml: str, redirect: Redirect) -> str:
 
 
 def _plug(node: Element, networks: Mapping[Plug, Plug]) -> None:
-    source = node.find("source")
-    here = _plugged(node.get("type", ""), source)
-    if here not in networks:
+    here, source = node.get("type", ""), node.find("source")
+    name = source.get(SOURCE_NAMES.get(here, here), "") if source is not None else ""
+    if (here, name) not in networks:
         return
-    kind, name = networks[here]
-    # The rest of a running guest's source is libvirt's own: bridge and port of the network here.
-    kept = ("portgroup",) if here[0] == kind == "network" else ("mode",) if kind == "direct" else ()
+    kind, named = networks[(here, name)]
+    kept = ("portgroup",) if here == kind == "network" else ("mode",) if kind == "direct" else ()
     for attribute in set(source.attrib) - set(kept):
         del source.attrib[attribute]
     node.set("type", kind)
-    source.set(SOURCE_NAMES[kind], name)
-
-
-def _plugged(kind: str, source: Element) -> Plug:
-    """A running guest on a network that is a bridge of the host is shown as a bridge, with the network's name."""
-    if source is None:
-        return kind, ""
-    if source.get("network"):
-        return "network", source.get("network")
-    return kind, source.get(SOURCE_NAMES.get(kind, kind)) or ""
+    source.set(SOURCE_NAMES[kind], named)
