@@ -14,7 +14,7 @@ LINK := .venv/collections/ansible_collections/kvmops/fleet
 export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration \
+.PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration preflight-page \
 	test-crashes test-machines test-source molecule demo screenshot bench-rollout lab-up lab-down test clean
 
 help: ## list the targets
@@ -68,6 +68,9 @@ docs-check: venv ## antsibull-docs on every plugin and role, antsibull-changelog
 	@cd "$$($(TOOLS)/tree)" && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH="$(ROOT)/.cache/tree" \
 		antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self --disallow-unknown-collection-refs .
 	antsibull-changelog lint
+
+preflight-page: venv ## docs/preflight.md anew, from the catalogue in the code
+	@python $(TOOLS)/preflight_page.py
 
 build: venv-sanity ## the package, and what Galaxy's importer says about it
 	@rm -rf .cache/build && mkdir -p .cache/build

@@ -157,6 +157,23 @@ options:
         description: How many seconds are measured after it has ended, 0.5 to 600.
         type: float
         default: 2
+  network_map:
+    description:
+      - What the guest is plugged into there. A key is the name of a network, bridge or card (macvtap) of the source, its
+        value the name on the destination. What is not named keeps its name.
+      - A name that the destination has only as the other kind, a bridge for a network or a network for a bridge, means that.
+      - It holds for the running guest and for its persistent definition. A key that this guest is not plugged into is no
+        error, so one map can serve many guests.
+    type: dict
+    version_added: 0.1.0
+  pool_map:
+    description:
+      - Where copied disks go. A key is the name of a storage pool of the source or a directory, its value the name of a
+        directory pool of the destination. The files keep their names. Without it they get the path that they have here.
+      - Disks that both hosts see as the same file stay where they are. With O(storage=copy), those in a directory that is
+        named here are copied too, such as from NFS to a local pool.
+    type: dict
+    version_added: 0.1.0
 extends_documentation_fragment:
   - kvmops.fleet.kvm
 notes:
@@ -201,6 +218,13 @@ EXAMPLES = r"""
       interval_ms: 20
   register: moved
 
+- name: Move it to a site that has other names
+  kvmops.fleet.kvm_migrate:
+    name: web1
+    host: kvm9
+    network_map: {br0: dmz}
+    pool_map: {default: ssd}
+
 - name: Show what it cost
   ansible.builtin.debug:
     msg: "{{ moved.summary }}"
@@ -237,9 +261,18 @@ disks:
   returned: success
   type: list
   elements: dict
-  sample: [{target: vda, source: /var/lib/libvirt/images/web1.qcow2, storage: copy, format: qcow2, size_mib: 1024, allocated_mib: 200}]
+  sample:
+    - target: vda
+      source: /var/lib/libvirt/images/web1.qcow2
+      destination: /var/lib/libvirt/images/web1.qcow2
+      storage: copy
+      format: qcow2
+      size_mib: 1024
+      allocated_mib: 200
 concerns:
-  description: What the preflight noticed without refusing. After a refusal, what it refused.
+  description:
+    - What the preflight noticed without refusing. After a refusal, what it refused.
+    - The page C(docs/preflight.md) of the collection lists all of them.
   returned: always
   type: list
   elements: dict
@@ -261,6 +294,11 @@ summary:
     - db1 moved from kvm1 to kvm2 in 12.3 s; it stood still for 84 ms, and clients were without an answer for 121 ms.
     - Sent 420 MiB of memory over tls at 34.1 MiB/s, in 4 rounds.
     - Clients lost 3 of 1240 requests; 99 % of the answers took up to 9.5 ms during the move and 2.0 ms before it.
+  sample:
+    - id: bridge-missing
+      level: error
+      detail: kvm2 has no bridge br7 (interface 52:54:00:00:00:01)
+      remedy: "Create it there, or say in network_map what it is called there. It has: br0."
 metrics:
   description: What the move cost.
   returned: changed and not check mode

@@ -27,6 +27,7 @@ class Order:
     """What libvirt is asked to do. copy: disk targets to mirror; empty means none (and then no storage flag is set:
     with the flag and an empty list libvirt copies every writable disk). Rates in MiB/s. tls: encrypted; tls_destination:
     the name in the destination's certificate. connections: in parallel for memory; 0 means the one that always is.
+    dest_xml, persistent_xml: the running and the persistent configuration there, when they differ from those here.
     """
 
     dest_uri: str
@@ -38,6 +39,8 @@ class Order:
     tls: bool = False
     tls_destination: Optional[str] = None
     connections: int = 0
+    dest_xml: Optional[str] = field(default=None, repr=False)
+    persistent_xml: Optional[str] = field(default=None, repr=False)
 
 
 @dataclass
@@ -123,6 +126,10 @@ def _call(dom: Any, order: Order, watched: Watched) -> None:
         params[libvirt.VIR_MIGRATE_PARAM_TLS_DESTINATION] = order.tls_destination
     if order.connections:
         params[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = order.connections
+    if order.dest_xml:
+        params[libvirt.VIR_MIGRATE_PARAM_DEST_XML] = order.dest_xml
+    if order.persistent_xml:
+        params[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = order.persistent_xml
     try:
         dom.migrateToURI3(order.dest_uri, params, flag(*flags_of(order)))
     except libvirt.libvirtError as error:
@@ -180,17 +187,6 @@ def completed(dest: Hypervisor, name: str) -> Dict[str, Any]:
     flags = flag("VIR_DOMAIN_JOB_STATS_COMPLETED", "VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED")
     with said("read the statistics of the finished migration of %s" % name, dest.side):
         return dict(dest.conn.lookupByName(name).jobStats(flags))
-
-
-def cpu_fits(dest: Hypervisor, domain: Any, cpu_xml: Optional[str]) -> Optional[bool]:
-    """Whether that host can run the CPU of this domain (model/domain.py); None when there is nothing to ask."""
-    if not cpu_xml:
-        return None
-    try:
-        answer = dest.conn.compareHypervisorCPU(domain.emulator, domain.arch, domain.machine, domain.type, cpu_xml, 0)
-    except libvirt.libvirtError:
-        return None  # an emulator or machine that is not there is a question of its own
-    return answer in (libvirt.VIR_CPU_COMPARE_IDENTICAL, libvirt.VIR_CPU_COMPARE_SUPERSET)
 
 
 def disk_sizes(dom: Any, targets: Sequence[str], side: str) -> Dict[str, int]:

@@ -7,15 +7,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict
+from typing import Dict, NamedTuple
 
 ERROR = "error"
 WARNING = "warning"
+NOTE = "note"
 
 
 @dataclass(frozen=True)
 class Concern:
-    """id: stable, kebab-case. level: `error` refuses the operation, `warning` is reported and goes on.
+    """id: stable, kebab-case. level: `error` refuses the operation, `warning` is reported and goes on, `note` is only in the result.
 
     detail: what was found, with names and values. remedy: what the user can do.
     """
@@ -27,3 +28,12 @@ class Concern:
 
     def as_dict(self) -> Dict[str, str]:
         return {"id": self.id, "level": self.level, "detail": self.detail, "remedy": self.remedy}
+
+
+class Entry(NamedTuple):
+    """What a catalogue says of a concern. id, level: as above. when: what was found. remedy: what to do about it."""
+
+    id: str
+    level: str
+    when: str
+    remedy: str

@@ -160,6 +160,8 @@ def _nic(node: safe_xml.Element) -> Nic:
     name = None
     if source is not None:
         name = source.get("network") or source.get("bridge") or source.get("dev")
+        # A running guest on a network that is a bridge of the host is shown as what the network came to.
+        kind = "network" if source.get("network") else kind
     return Nic(
         mac=_attribute(node, "mac", "address"),
         kind=kind,

@@ -36,9 +36,10 @@ class PreflightError(KvmError):
 
 
 class CannotConverge(KvmError):
-    """The state found needs a person: no step of ours may be taken safely."""
+    """The state found needs a person: no step of ours may be taken safely. concerns: where it is one of a preflight's."""
 
-    def __init__(self, attempted: str, found: str, remedy: str) -> None:
+    def __init__(self, attempted: str, found: str, remedy: str, concerns: Sequence[Concern] = ()) -> None:
+        self.concerns: Tuple[Concern, ...] = tuple(concerns)
         super().__init__("%s: %s. %s" % (attempted, found, remedy))
 
 

@@ -83,3 +83,18 @@ def network_parts(xml: str) -> Tuple[Optional[str], Optional[str]]:
 def is_bridge(xml: str) -> bool:
     """Whether an <interface> of the host is a bridge."""
     return bool(safe_xml.parse(xml, "interface XML").get("type") == "bridge")
+
+
+def tsc_hz(xml: str) -> Optional[int]:
+    """Pace of the CPU's clock counter, from the host's capabilities."""
+    found = _attribute(safe_xml.parse(xml, "capabilities"), "host/cpu/counter[@name='tsc']", "frequency")
+    return int(found) if found else None
+
+
+def page_sizes(xml: str) -> Dict[int, int]:
+    """Size in KiB of each kind of memory page -> number of NUMA cells that have it, from the host's capabilities."""
+    root = safe_xml.parse(xml, "capabilities")
+    sizes: Dict[int, int] = {}
+    for size in safe_xml.attributes(root, "host/topology/cells/cell/pages", "size"):
+        sizes[int(size)] = sizes.get(int(size), 0) + 1
+    return sizes or {int(size): 1 for size in safe_xml.attributes(root, "host/cpu/pages", "size")}

@@ -46,16 +46,33 @@ def temporary_of(path: str) -> str:
     return posixpath.join(posixpath.dirname(path), ".%s.kvmops-part" % posixpath.basename(path))
 
 
+# Names that udev makes of an identity the storage itself keeps (WWN, EUI, UUID of a multipath or logical volume).
+DEVICES_BY_IDENTITY = tuple(
+    "/dev/disk/by-id/" + start
+    for start in ("wwn-", "scsi-3", "nvme-eui.", "nvme-uuid.", "dm-uuid-mpath-", "dm-uuid-LVM-")
+)
+
+
 def same_image(here: ImageFacts, there: ImageFacts) -> bool:
-    """Whether both hosts look at one and the same file.
+    """Whether both hosts look at one and the same file or device.
 
     Yes when it is on a shared file system, of one export, at one path in it, with one inode. Yes too, whatever the file
-    system calls itself, when inode, size and the moment of its last change agree: no copy has that.
+    system calls itself, when inode, size and the moment of its last change agree: no copy has that. A device is the same
+    when it has one size and one name that comes from its own identity.
     """
-    if not (here.exists and there.exists and here.inode == there.inode and here.size == there.size):
+    if not (here.exists and there.exists and here.size == there.size):
+        return False
+    if here.kind == there.kind == "block":
+        return here.path == there.path and here.path.startswith(DEVICES_BY_IDENTITY)
+    if here.inode != there.inode:
         return False
     if here.changed_ns is not None and here.changed_ns == there.changed_ns:
         return True
+    return same_place(here, there)
+
+
+def same_place(here: ImageFacts, there: ImageFacts) -> bool:
+    """Whether both paths lead to one place of one export of a shared file system, whatever is there."""
     return (
         here.fstype in SHARED_FILE_SYSTEMS
         and here.fstype == there.fstype

@@ -12,6 +12,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, DomainStatus
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import HostFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.hosting import Demands, Hosting
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import Probe
@@ -35,6 +36,8 @@ class Wish:
     host: how messages and the default URIs call the destination. mode: auto, live, offline.
     storage: auto, shared, copy. timeout_s: of the live phase; on_timeout: abort or pause.
     tls: memory and disks of a live move are encrypted. tls_destination: the name that the destination's certificate bears.
+    network_map: network, bridge or card of the source -> its name on the destination. pool_map: pool or directory of the
+    source -> pool of the destination that takes the disks copied from there.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Wish:
     keep_source: str = "nothing"
     snapshots: str = "refuse"
     probe: Optional[Probe] = None
+    network_map: Mapping[str, str] = field(default_factory=dict)
+    pool_map: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,11 @@ class End:
     domain, status: of the domain with the wished name; None when there is none. active_domain: the running
     configuration, whose disks may differ from `domain` (the persistent one); None when it is off.
     same_uuid_name: the name under which this side knows the UUID of the domain to move, if any.
-    networks: names of active ones. bridges: names; None when this libvirt cannot tell. cpu_fits: whether this host can run the guest's CPU;
-    None when it was not asked. images: what is at the paths that the domain names.
+    networks: names of active ones. bridges: names; None when this libvirt cannot tell.
+    images: what is at the paths that the domain names, or will have there. hosting: what this host can give to the guest.
     disk_users: path -> names of other domains here that use it. certificates: file of QEMU's TLS for migration -> whether
-    it is there; None when it was not asked, or when the hosts keep them elsewhere.
+    it is there; None when it was not asked, or when the hosts keep them elsewhere. userfaultfd: QEMU may use it, which post-copy
+    needs on the destination; None when it was not asked.
     """
 
     side: str
@@ -76,10 +82,11 @@ class End:
     pools: Tuple[Pool, ...] = ()
     networks: FrozenSet[str] = frozenset()
     bridges: Optional[FrozenSet[str]] = None
-    cpu_fits: Optional[bool] = None
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     disk_users: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     certificates: Optional[Mapping[str, bool]] = None
+    userfaultfd: Optional[bool] = None
+    hosting: Hosting = field(default_factory=Hosting)
 
     @property
     def effective(self) -> Optional[Domain]:
@@ -102,6 +109,8 @@ class Found:
     leaving, arriving: the notes of earlier moves of the guest, on the source and on the destination (model/journal.py).
     snapshots: names, parents first. external_snapshots: those of them that are not inside the images.
     busy: another run is moving the guest now, so that nothing of it is left behind.
+    demands: of the guest that moves. block_jobs: disk target -> kind of the job that works on it.
+    reached_at: addresses that the source finds for the host of migrate_uri; None when it was not asked.
     """
 
     source: End
@@ -112,13 +121,17 @@ class Found:
     snapshots: Tuple[str, ...] = ()
     external_snapshots: Tuple[str, ...] = ()
     busy: bool = False
+    demands: Demands = field(default_factory=Demands)
+    block_jobs: Mapping[str, str] = field(default_factory=dict)
+    reached_at: Optional[Tuple[str, ...]] = None
 
 
 @dataclass(frozen=True)
 class DiskMove:
     """What happens to one disk.
 
-    way: shared (both hosts see it), copy. exists: an image of that name is already there.
+    way: shared (both hosts see it), copy. exists: an image of that name is already there. dest_path: where it is on the
+    destination, when that is another path.
     """
 
     target: str
@@ -128,11 +141,17 @@ class DiskMove:
     size: int = 0
     allocated: int = 0
     exists: bool = False
+    dest_path: Optional[str] = None
+
+    @property
+    def arrives_at(self) -> str:
+        return self.dest_path or self.path
 
     def as_dict(self) -> Dict[str, Any]:
         return {
             "target": self.target,
             "source": self.path,
+            "destination": self.arrives_at,
             "storage": self.way,
             "format": self.format,
             "size_mib": self.size // MIB,

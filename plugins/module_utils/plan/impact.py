@@ -16,8 +16,9 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import AFTER, BEFORE, DURING, Probe, Record, Shot
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import concern
 
 WINDOWS = (BEFORE, DURING, AFTER)
 # A gap is told when it is longer than this many intervals and than any before the move.
@@ -147,8 +148,7 @@ def concerns(probe: Probe, record: Record, name: str) -> Tuple[Concern, ...]:
             probe.words,
             why,
         )
-        remedy = "Check the address and that the guest answers there, from the source host."
-        return (Concern("probe-silent", WARNING, detail, remedy),)
+        return (concern("probe-silent", detail),)
     if not answered_after(record):
         detail = "%s did not answer the probe (%s) for %.1f s after the move%s" % (
             name,
@@ -156,8 +156,7 @@ def concerns(probe: Probe, record: Record, name: str) -> Tuple[Concern, ...]:
             probe.after_s,
             why,
         )
-        remedy = "Look at the guest on its new host, and at the network between. The downtime seen is a lower bound."
-        return (Concern("probe-silent-after", WARNING, detail, remedy),)
+        return (concern("probe-silent-after", detail),)
     return ()
 
 

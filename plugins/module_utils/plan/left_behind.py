@@ -9,10 +9,12 @@ from __future__ import annotations
 import posixpath
 from typing import List, NamedTuple, Optional, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import ERROR, Concern
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import save_path, tpm_folder
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, DiskMove, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import redirect
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.disk_moves import NOTHING
 
 
@@ -61,12 +63,12 @@ def concerns(wish: Wish, found: Found, mode: str, moves: Tuple[DiskMove, ...]) -
     answers: List[Concern] = []
     if status.checkpoints:
         detail = "the domain has %d checkpoint(s), which would be lost" % status.checkpoints
-        answers.append(Concern("checkpoints", ERROR, detail, "Delete them first (virsh checkpoint-delete)."))
+        answers.append(concern("checkpoints", detail))
     if status.snapshots:
-        answers += _snapshots(wish, found, mode)
+        answers += _snapshots(wish, found, mode, moves)
     if domain.tpm == "emulator" and mode != LIVE and not _has_tpm_state(found) and status.managed_save:
         detail = "the memory of the domain is saved, and the state of its TPM is not at %s" % tpm_folder(domain.uuid)
-        answers.append(Concern("tpm-state", ERROR, detail, "Start it and migrate it live."))
+        answers.append(concern("tpm-state", detail))
     return tuple(answers)
 
 
@@ -74,13 +76,13 @@ def _has_tpm_state(found: Found) -> bool:
     return any(one.what == "TPM state" for one in carried(found))
 
 
-def _snapshots(wish: Wish, found: Found, mode: str) -> List[Concern]:
+def _snapshots(wish: Wish, found: Found, mode: str, moves: Tuple[DiskMove, ...]) -> List[Concern]:
     status = found.source.status
     names = ", ".join(found.snapshots) or "%d of them" % (status.snapshots if status else 0)
     if wish.snapshots == "carry" and mode != LIVE:
         if not found.external_snapshots:
-            return []
+            renamed = redirect.words(redirect.redirect_of(wish, found, moves))
+            return [concern("snapshots-mapped", "snapshots %s%s" % (names, renamed))] if renamed else []
         detail = "snapshots outside of the images are not carried: %s" % ", ".join(found.external_snapshots)
-        return [Concern("snapshots-external", ERROR, detail, "Delete them first (virsh snapshot-delete).")]
-    remedy = "Delete them first (virsh snapshot-delete), or shut the guest down and say snapshots: carry."
-    return [Concern("snapshots", ERROR, "the domain has snapshots, which would be lost: %s" % names, remedy)]
+        return [concern("snapshots-external", detail)]
+    return [concern("snapshots", "the domain has snapshots, which would be lost: %s" % names)]

@@ -14,6 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import R
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.names import name_problems
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.probe_request import read_probe
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import map_problems
 
 # A host name or address as it may stand in a URI; nothing that ssh could take for an option.
 _HOST = re.compile(r"^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?$|^\[?[0-9a-fA-F:]+\]?$")
@@ -41,6 +42,9 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         problems.append("keep_source and keep_source_disks are both given; keep_source: disks says the same alone")
     probe, probe_problems = read_probe(params.get("probe"))
     problems += probe_problems
+    problems += map_problems("network_map", params.get("network_map")) + map_problems(
+        "pool_map", params.get("pool_map")
+    )
     if problems:
         raise RequestError(problems)
     plain = "qemu+tls://%s/system" if params.get("tls") else "qemu+ssh://root@%s/system"
@@ -62,6 +66,8 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         keep_source=params.get("keep_source") or ("disks" if params.get("keep_source_disks") else "nothing"),
         snapshots=params.get("snapshots") or "refuse",
         probe=probe,
+        network_map=dict(params.get("network_map") or {}),
+        pool_map=dict(params.get("pool_map") or {}),
     )
 
 

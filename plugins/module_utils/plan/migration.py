@@ -27,7 +27,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
     Wish,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption, left_behind
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import concerns as catalogue
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption, left_behind, redirect
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import errors, preflight
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import (
     ACTIVE,
@@ -91,8 +92,8 @@ def plan_move(wish: Wish, found: Found) -> MovePlan:
             found.source.side,
         )
         return MovePlan(Plan(before=after, after=after, warnings=(*recovery.warnings, warning)), answer)
-    moves, disk_concerns = disk_moves.decide(found, wish.storage)
-    concerns = disk_concerns + preflight(found, answer, moves) + encryption.concerns(wish, found, answer)
+    moves, disk_concerns = disk_moves.decide(found, wish)
+    concerns = disk_concerns + preflight(wish, found, answer, moves) + encryption.concerns(wish, found, answer)
     concerns += left_behind.concerns(wish, found, answer, moves)
     if errors(concerns):
         raise PreflightError(
@@ -155,11 +156,9 @@ def _refuse_impossible(answer: str, wish: Wish, found: Found) -> None:
             "Run the task on the host that has it, or create it with kvm_domain",
         )
     if answer == "twice":
-        raise CannotConverge(
-            attempted,
-            "%s RUNS ON BOTH %s AND %s, and both may be writing to its disks" % (wish.name, sides[0], sides[1]),
-            "Stop one of them now, then check the disks",
-        )
+        detail = "%s RUNS ON BOTH %s AND %s, and both may be writing to its disks" % (wish.name, sides[0], sides[1])
+        alarm = catalogue.concern("runs-twice", detail)
+        raise CannotConverge(attempted, alarm.detail, alarm.remedy.rstrip("."), [alarm])
     if wish.mode not in (AUTO, answer) and answer in (LIVE, OFFLINE):
         remedy = "shut it down first (kvm_domain, state: shutdown)" if answer == LIVE else "start it first"
         raise CannotConverge(
@@ -182,19 +181,21 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[S
     steps = [
         Step(
             "create-volume",
-            "create %s (%s, %d MiB) on %s for disk %s" % (move.path, move.format, move.size // MIB, dest, move.target),
-            _volume_args(found.dest, move),
+            "create %s (%s, %d MiB) on %s for disk %s"
+            % (move.arrives_at, move.format, move.size // MIB, dest, move.target),
+            _volume_args(found.dest, move, move.arrives_at),
         )
         for move in copies
     ]
     steps.append(
         Step(
             "migrate",
-            _live_words(domain, found, wish, copies),
+            _live_words(domain, found, wish, copies) + redirect.words(redirect.redirect_of(wish, found, moves)),
             {
                 "copy": tuple(move.target for move in copies),
                 "allocated": sum(move.allocated for move in copies),
                 "connections": encryption.connections(wish, found),
+                "redirect": redirect.redirect_of(wish, found, moves),
             },
         )
     )
@@ -220,20 +221,31 @@ def _offline_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Lis
     steps = [
         Step(
             "verify-disk" if move.exists else "copy-disk",
-            "%s %s %s by hash" % ("compare", move.path, "with the one on %s" % dest)
+            "compare %s with %s on %s by hash" % (move.path, _named_there(move), dest)
             if move.exists
-            else "copy %s (%d MiB allocated) to %s and verify it by hash" % (move.path, move.allocated // MIB, dest),
-            _volume_args(found.dest, move),
+            else _copy_words(move, dest),
+            _volume_args(found.dest, move, move.arrives_at),
         )
         for move in copies
     ]
     steps += left_behind.steps(found)
-    steps.append(Step("define", "define %s on %s" % (wish.name, dest)))
+    renamed = redirect.redirect_of(wish, found, moves)
+    words = "define %s on %s" % (wish.name, dest) + redirect.words(renamed)
+    steps.append(Step("define", words, {"redirect": renamed}))
     if found.snapshots:
         words = "carry the snapshots %s to %s" % (", ".join(found.snapshots), dest)
         steps.append(Step("carry-snapshots", words, {"names": found.snapshots}))
     steps.append(Step("undefine", "undefine %s on %s" % (wish.name, found.source.side)))
     return steps + _closing_steps(wish, found, copies)
+
+
+def _named_there(move: DiskMove) -> str:
+    return "the one" if move.dest_path is None else move.dest_path
+
+
+def _copy_words(move: DiskMove, dest: str) -> str:
+    there = "" if move.dest_path is None else " as %s" % move.dest_path
+    return "copy %s (%d MiB allocated) to %s%s and verify it by hash" % (move.path, move.allocated // MIB, dest, there)
 
 
 def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Step]:
@@ -244,11 +256,11 @@ def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Ste
         steps.append(Step("autostart", "let %s start with %s" % (wish.name, found.dest.side)))
     for move in copies if not keep.disks else ():
         # What no run of ours copied it does not remove: the file there could be this very one.
-        if (move.exists and not _made_earlier(found, move.path)) or found.source.disk_users.get(move.path):
+        if (move.exists and not _made_earlier(found, move.arrives_at)) or found.source.disk_users.get(move.path):
             continue
         words = "remove %s from %s, whose content now lives on %s" % (move.path, found.source.side, found.dest.side)
         inode = found.source.images.get(move.path, disk_moves.NOTHING).inode
-        steps.append(Step("remove-source-disk", words, dict(_volume_args(found.source, move), inode=inode)))
+        steps.append(Step("remove-source-disk", words, dict(_volume_args(found.source, move, move.path), inode=inode)))
     if kept:
         words = "note that %s on %s is from now on an outdated copy" % (", ".join(kept), source)
         steps.append(Step("remember-kept", words, {"paths": tuple(kept)}))
@@ -261,11 +273,13 @@ def _made_earlier(found: Found, path: str) -> bool:
     return found.leaving is not None and inode is not None and found.leaving.made.get(path) == inode
 
 
-def _volume_args(end: End, move: DiskMove) -> Dict[str, Any]:
+def _volume_args(end: End, move: DiskMove, path: str) -> Dict[str, Any]:
+    """path: on that end. from: on the source."""
     return {
-        "path": move.path,
-        "pool": end.pool_of(move.path),
-        "volume": posixpath.basename(move.path),
+        "path": path,
+        "from": move.path,
+        "pool": end.pool_of(path),
+        "volume": posixpath.basename(path),
         "size": move.size,
         "format": move.format,
     }

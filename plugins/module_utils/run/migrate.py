@@ -63,6 +63,8 @@ OPTIONS: Dict[str, Any] = {
     "keep_source": {"type": "str", "choices": list(KEEP)},
     "snapshots": {"type": "str", "choices": ["refuse", "carry"], "default": "refuse"},
     "probe": {"type": "dict", "options": PROBE_OPTIONS},
+    "network_map": {"type": "dict"},
+    "pool_map": {"type": "dict"},
 }
 
 

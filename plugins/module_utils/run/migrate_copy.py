@@ -34,17 +34,18 @@ class Copies:
     def copy(self, volume: Mapping[str, Any]) -> None:
         """Copy one file. Raises HostError; what came of it stays for the next try, unless it turned out to be wrong."""
         place, path = self._ends.files_of_dest, str(volume["path"])
+        here = str(volume.get("from", path))
         temporary, before = temporary_of(path), self._notes.journal.sent.get(path, 0)
         if volume.get("folder"):
             files.folder(place, volume["folder"], 0o700)
         with progress_file.telling("kvm_migrate", self._wish.name) as tell:
             subject = "%s to %s" % (self._wish.name, self._wish.host)
-            counted = _Counted(tell, subject, self._found.source.images[path].allocated, self._notes, path, before)
-            sent = files.send(place, path, temporary, counted)
+            counted = _Counted(tell, subject, self._found.source.images[here].allocated, self._notes, path, before)
+            sent = files.send(place, here, temporary, counted)
         self.data, self.wire = self.data + sent.data, self.wire + sent.wire
         self.resent += max(0, before - sent.kept)
         try:
-            self.verify(path, temporary)
+            self.verify(here, temporary)
         except HostError:
             with contextlib.suppress(HostError):
                 files.remove(place, temporary)

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from dataclasses import replace
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     capabilities,
@@ -15,19 +16,28 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     domains,
     files,
     guest_lock,
+    hosting,
     journal,
     live_migration,
     pools,
     snapshots,
+    transfer_xml,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.demands_xml import read_demands
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, save_path, tpm_folder
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.hosting import Demands, Hosting
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import ARRIVING, LEAVING, Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import other_files
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight_storage import other_files
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import path_there
+
+# virtlockd is started by its socket, when the first guest needs it, and stays.
+LOCKING, LOCKABLE = "/run/virtlockd.pid", "/run/libvirt/virtlockd-sock"
 
 
 class Ends(NamedTuple):
@@ -39,45 +49,51 @@ class Ends(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A domain on one side: libvirt's handle, the persistent and the running configuration with the latter's XML."""
+    """A domain on one side: libvirt's handle, the persistent and the running configuration, and the XML that moves."""
 
     dom: Any
     config: Domain
     running: Optional[Domain]
-    running_xml: Optional[str]
+    xml: str
+
+    @property
+    def moving(self) -> Domain:
+        return self.running or self.config
+
+    @property
+    def targets(self) -> List[str]:
+        return [disk.target for disk in self.moving.images]
 
 
 def observe_ends(wish: Wish, ends: Ends) -> Found:
     """Both ends. Changes nothing. Raises HostError."""
     here, there = _see(ends.source, wish.name), _see(ends.dest, wish.name)
-    moving = (here.running or here.config) if here else None
+    pools_here, pools_there = pools.list_pools(ends.source), pools.list_pools(ends.dest)
     paths = [*_paths(here), *_state_files(here)] if here else []
     uuid = (here or there).config.uuid if here or there else None  # type: ignore[union-attr]
     ours, theirs = (
         (certificates.CLIENT, certificates.SERVER) if wish.tls and certificates.at_the_usual_place() else ((), ())
     )
-    images, leaving = _survey(HERE, [*paths, *ours], LEAVING, uuid)
+    images, leaving = _survey(HERE, [*paths, LOCKING, *ours], LEAVING, uuid)
     named = [step.args["path"] for step in leaving.closing if "path" in step.args] if leaving else []
     images = dict(images, **files.look(HERE, [path for path in named if path not in images]))
-    made = [*leaving.created, *leaving.temporary] if leaving else []
-    images_there, arriving = _survey(ends.files_of_dest, [*paths, *theirs, *made], ARRIVING, uuid)
+    renamed = [path_there(path, wish.pool_map, pools_here, pools_there) for path in paths]
+    sought = [path for path in renamed if path] + ([*leaving.created, *leaving.temporary] if leaving else [])
+    images_there, arriving = _survey(ends.files_of_dest, [*paths, LOCKABLE, *theirs, *sought], ARRIVING, uuid)
     snapshots_here, external = snapshots.names(here.dom) if here else ((), ())
+    demands = _demands(here) if here else Demands()
     return Found(
-        source=_end(ends.source, here, moving, images, certificates.found(ours, images)),
-        dest=_end(
-            ends.dest,
-            there,
-            moving,
-            images_there,
-            certificates.found(theirs, images_there),
-            here.running_xml if here else None,
-        ),
+        source=_end(ends.source, here, here, demands, pools_here, images, certificates.found(ours, images)),
+        dest=_end(ends.dest, there, here, demands, pools_there, images_there, certificates.found(theirs, images_there)),
         sizes=_sizes(ends.source, here, images) if here else {},
         leaving=leaving,
         arriving=arriving,
         snapshots=snapshots_here,
         external_snapshots=external,
         busy=guest_lock.standing(wish.name).alive,
+        demands=demands,
+        block_jobs=hosting.block_jobs(here.dom, here.targets) if here and here.running else {},
+        reached_at=hosting.addresses_of(wish.migrate_uri),
     )
 
 
@@ -105,6 +121,12 @@ def _see(hv: Hypervisor, name: str) -> Optional[Seen]:
     return Seen(dom, config, running, xml)
 
 
+def _demands(seen: Seen) -> Demands:
+    """libvirt leaves out of what it sends what it wrote down by itself, such as the watchdog of the q35 board."""
+    sent = read_demands(transfer_xml.shape(seen.dom, inactive=seen.running is None))
+    return replace(read_demands(seen.xml), watchdogs=sent.watchdogs)
+
+
 def _paths(seen: Seen) -> List[str]:
     """Every path of this host that the domain names, in its persistent or its running configuration."""
     paths: List[str] = []
@@ -114,19 +136,23 @@ def _paths(seen: Seen) -> List[str]:
         paths += [path for path, dummy in other_files(domain)]
         paths += [disk.source for disk in domain.images if disk.source and disk.kind in ("file", "block")]
         paths += [path for disk in domain.disks for path in disk.backing if path.startswith("/")]
-        paths += [domain.nvram] if domain.nvram else []
+        paths += [path for path in (domain.nvram, domain.emulator) if path]
     return sorted(set(paths))
 
 
 def _end(
     hv: Hypervisor,
     seen: Optional[Seen],
-    moving: Optional[Domain],
-    images: Mapping[str, Any],
+    source: Optional[Seen],
+    demands: Demands,
+    pools_of_it: Tuple[Pool, ...],
+    images: Mapping[str, ImageFacts],
     certified: Optional[Mapping[str, bool]],
-    xml: Optional[str] = None,
 ) -> End:
+    """seen: the domain on this side. source: on the source, where it moves from."""
     facts, bridges = capabilities.host_facts(hv), capabilities.list_bridges(hv)
+    moving = source.moving if source else None
+    others = [domain for domain in domains.read_every(hv) if domain.uuid != moving.uuid] if moving else []
     return End(
         side=hv.side,
         facts=facts,
@@ -134,14 +160,30 @@ def _end(
         status=domains.status(seen.dom) if seen else None,
         active_domain=seen.running if seen else None,
         same_uuid_name=_name_of(hv, moving.uuid) if moving else None,
-        pools=pools.list_pools(hv),
+        pools=pools_of_it,
         networks=frozenset(network.name for network in capabilities.list_networks(hv) if network.active),
         bridges=frozenset(bridges) if bridges is not None else None,
-        cpu_fits=live_migration.cpu_fits(hv, moving, _cpu_xml(xml)) if moving else None,
         images=images,
-        disk_users=_disk_users(hv, moving.uuid) if moving else {},
+        disk_users=_disk_users(others),
         certificates=certified,
+        hosting=_hosting(hv, seen, source, demands, others, images),
     )
+
+
+def _hosting(
+    hv: Hypervisor,
+    seen: Optional[Seen],
+    source: Optional[Seen],
+    demands: Demands,
+    others: Sequence[Domain],
+    images: Mapping[str, ImageFacts],
+) -> Hosting:
+    if source is None:
+        return Hosting()
+    if source is seen:
+        return replace(hosting.of_source(hv, demands), locks=images[LOCKING].exists)
+    there = hosting.read(hv, source.moving, demands, _cpu_xml(source.xml), others)
+    return replace(there, locks=images[LOCKABLE].exists)
 
 
 def _name_of(hv: Hypervisor, uuid: str) -> Optional[str]:
@@ -149,30 +191,26 @@ def _name_of(hv: Hypervisor, uuid: str) -> Optional[str]:
     return dom.name() if dom is not None else None
 
 
-def _cpu_xml(xml: Optional[str]) -> Optional[str]:
-    """The <cpu> of a running guest, where it names a model: what the destination must be able to give."""
-    if not xml:
-        return None
+def _cpu_xml(xml: str) -> Optional[str]:
+    """The guest's <cpu>, where it names a model: what the destination must be able to give."""
     cpu = safe_xml.parse(xml).find("cpu")
-    return safe_xml.render(cpu) if cpu is not None and cpu.find("model") is not None else None
+    return safe_xml.render(cpu) if cpu is not None and safe_xml.text_of(cpu, "model") else None
 
 
-def _disk_users(hv: Hypervisor, uuid: str) -> Dict[str, Tuple[str, ...]]:
-    """path -> the other domains on that side that name it."""
+def _disk_users(others: Sequence[Domain]) -> Dict[str, Tuple[str, ...]]:
+    """path -> the domains that name it."""
     users: Dict[str, Tuple[str, ...]] = {}
-    for domain in domains.read_every(hv):
-        if domain.uuid != uuid:
-            for disk in domain.disks:
-                for path in (disk.source, *disk.backing):
-                    if path:
-                        users[path] = users.get(path, ()) + (domain.name,)
+    for domain in others:
+        for disk in domain.disks:
+            for path in (disk.source, *disk.backing):
+                if path:
+                    users[path] = users.get(path, ()) + (domain.name,)
     return users
 
 
 def _sizes(hv: Hypervisor, seen: Seen, images: Mapping[str, ImageFacts]) -> Dict[str, int]:
     """A definition that was kept names disks that are gone; they have no size."""
-    domain = seen.running or seen.config
     gone = {path for path, facts in images.items() if not facts.exists}
     return live_migration.disk_sizes(
-        seen.dom, [disk.target for disk in domain.images if disk.source not in gone], hv.side
+        seen.dom, [disk.target for disk in seen.moving.images if disk.source not in gone], hv.side
     )

@@ -14,6 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     live_migration,
     pools,
     progress_file,
+    transfer_xml,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
@@ -60,6 +61,7 @@ def _create(ends: Ends, volume: Mapping[str, Any]) -> None:
 
 def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]:
     persistent = found.source.status is None or found.source.status.persistent
+    dom, redirect = live_migration.there(ends.source, wish.name), step.args["redirect"]
     order = Order(
         dest_uri=wish.dest_uri,
         migrate_uri=wish.migrate_uri,
@@ -70,8 +72,11 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]
         tls=wish.tls,
         tls_destination=wish.tls_destination,
         connections=step.args["connections"],
+        dest_xml=transfer_xml.definition(dom, redirect, inactive=False) if redirect.changes else None,
+        persistent_xml=transfer_xml.definition(dom, redirect, inactive=True)
+        if redirect.changes and persistent
+        else None,
     )
-    dom = live_migration.there(ends.source, wish.name)
     subject = "%s to %s" % (wish.name, wish.host)
     with migrate_probe.probing(wish, ends) as probed:
         with progress_file.telling("kvm_migrate", wish.name) as tell:

@@ -17,6 +17,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     live_migration,
     pools,
     snapshots,
+    transfer_xml,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import BEGUN, CLOSING, HANDING_OVER
@@ -67,9 +68,9 @@ def _take(wish: Wish, ends: Ends, found: Found, notes: Notes, copies: Copies, st
     if step.action in ("copy-disk", "copy-nvram", "copy-state"):
         copies.copy(step.args)
     elif step.action == "verify-disk":
-        copies.verify(step.args["path"], step.args["path"])
+        copies.verify(step.args.get("from", step.args["path"]), step.args["path"])
     elif step.action == "define":
-        _define(wish, ends, found)
+        _define(wish, ends, found, step)
     elif step.action == "carry-snapshots":
         wanted = snapshots.records(live_migration.there(ends.source, wish.name))
         snapshots.redefine(live_migration.there(ends.dest, wish.name), wanted)
@@ -81,11 +82,11 @@ def _take(wish: Wish, ends: Ends, found: Found, notes: Notes, copies: Copies, st
         migrate_closing.take(wish, ends, step)
 
 
-def _define(wish: Wish, ends: Ends, found: Found) -> None:
+def _define(wish: Wish, ends: Ends, found: Found, step: Step) -> None:
     dom = domains.find(ends.source, wish.name)
     if dom is None or domains.status(dom).active:
         raise HostError("move %s" % wish.name, ends.source.side, "it was started or removed meanwhile", "Run again.")
-    definitions.define(ends.dest, wish.name, domains.read_with_secrets(dom, migratable=True))
+    definitions.define(ends.dest, wish.name, transfer_xml.definition(dom, step.args["redirect"], inactive=True))
     there = domains.find(ends.dest, wish.name)
     if there is None or domains.read(there, inactive=True)[0].uuid != found.source.domain.uuid:  # type: ignore[union-attr]
         raise HostError("define %s" % wish.name, ends.dest.side, "it is not there afterwards", "Run again.")

@@ -14,11 +14,12 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.agent_ping import Pinging, pinging
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.probing import Asking, asking
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import AGENT, Record
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import impact
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 
 Asker = Union[Asking, Pinging]
@@ -83,8 +84,7 @@ def probing(wish: Wish, ends: Ends) -> Iterator[Probed]:
         try:
             asker = stack.enter_context(_asker(wish, ends))
         except HostError as error:
-            remedy = "Check probe.address; the move itself is not concerned."
-            trouble = Concern("probe-failed", WARNING, str(error), remedy)
+            trouble = concern("probe-failed", str(error))
         yield Probed(wish, asker, trouble)
 
 

@@ -23,7 +23,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.following import Follower
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES, PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
@@ -37,6 +37,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import impact, settlement, watching
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import recover
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing, migrate_recovery
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
@@ -242,7 +243,7 @@ def _left_behind(ends: Ends, found: Found, now: Found) -> List[Concern]:
 def _left(ends: Ends, path: str) -> Concern:
     words = "%s is left on %s, and the guest now lives on %s: nothing proves that it is the file which was copied"
     detail = words % (path, ends.source.side, ends.dest.side)
-    return Concern("source-disk-left", WARNING, detail, "Compare it with the one there, then remove it by hand.")
+    return concern("source-disk-left", detail)
 
 
 def _told(wish: Wish, ends: Ends, found: Found, follower: Follower) -> Dict[str, Any]:

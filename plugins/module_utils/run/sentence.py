@@ -16,7 +16,12 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import libvirt_api
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import KvmError, PreflightError, RequestError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import (
+    CannotConverge,
+    KvmError,
+    PreflightError,
+    RequestError,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 
 Found = TypeVar("Found")
@@ -91,7 +96,7 @@ def _run(module: AnsibleModule, opened: ContextManager[Job]) -> Dict[str, Any]:
 def failure(error: KvmError) -> Dict[str, Any]:
     """The result of a failed module: msg, and what a program can use of it."""
     result: Dict[str, Any] = {"msg": str(error)}
-    if isinstance(error, PreflightError):
+    if isinstance(error, PreflightError) or (isinstance(error, CannotConverge) and error.concerns):
         result["concerns"] = [concern.as_dict() for concern in error.concerns]
     if isinstance(error, RequestError):
         result["problems"] = list(error.problems)

@@ -245,6 +245,13 @@ def test_graphics_and_nic_drop() -> None:
     assert read_domain(patch(PLAIN, [Edit("graphics", {"kind": "spice"})])).graphics == ("spice",)
 
 
+def test_a_running_guest_on_a_bridged_network_is_on_the_network() -> None:
+    """As libvirt 9.0 shows it while it runs; its migratable form and its definition say network."""
+    interface = "<interface type='bridge'><source network='lan' portid='3d653c33' bridge='br0'/></interface>"
+    nics = read_domain("<domain type='qemu'><name>x</name><devices>%s</devices></domain>" % interface).nics
+    assert [(nic.kind, nic.source) for nic in nics] == [("network", "lan")]
+
+
 def test_every_edit_is_tried_here() -> None:
     assert {name for name, dummy, dummy2 in CASES} | {"graphics", "nic_drop"} == set(EDITS)
 

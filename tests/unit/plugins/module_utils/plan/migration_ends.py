@@ -16,7 +16,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
     Firmware,
     Nic,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import Emulator, HostFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import DomainOffer, Emulator, HostFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.hosting import Demands, Hosting
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
@@ -24,6 +25,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import 
 UUID = "11111111-2222-3333-4444-555555555555"
 MIB = 1024**2
 IMAGES = "/var/lib/libvirt/images"
+QEMU = "/usr/bin/qemu-system-x86_64"
 
 
 def wish_of(words: Mapping[str, Any]) -> Wish:
@@ -41,28 +43,45 @@ def found_of(case: Mapping[str, Any]) -> Found:
         sizes={disk["target"]: disk.get("size_mib", 1024) * MIB for disk in domain.get("disks", [])},
         snapshots=tuple(case.get("snapshots", ())),
         external_snapshots=tuple(case.get("external_snapshots", ())),
+        demands=Demands(**case.get("demands", {})),
+        block_jobs=case.get("block_jobs", {}),
+        reached_at=tuple(case["reached_at"]) if "reached_at" in case else None,
     )
 
 
 def _end(side: str, words: Mapping[str, Any], domain: Mapping[str, Any], images: Dict[str, ImageFacts]) -> End:
     state = words["state"]
-    config = _domain(dict(domain, **words.get("domain", {}))) if state else None
+    running = _domain(dict(domain, **words.get("domain", {}))) if state else None
+    config = _domain(dict(domain, **words["next_boot"])) if "next_boot" in words else running
     status = _status(state, words) if state else None
     return End(
         side=side,
         facts=_facts(side, words),
         domain=config,
         status=status,
-        active_domain=config if status is not None and status.active else None,
+        active_domain=running if status is not None and status.active else None,
         same_uuid_name=words.get("same_uuid_name"),
-        pools=tuple(_pool(path) for path in words.get("pools", [IMAGES])),
+        pools=tuple(_pool(path) for path in words.get("pools", [IMAGES]))
+        + tuple(_pool(path, active=False) for path in words.get("inactive_pools", [])),
         networks=frozenset(words.get("networks", ["default"])),
         bridges=frozenset(words.get("bridges", ["br0"])),
-        cpu_fits=words.get("cpu_fits"),
         images=images,
         disk_users={path: tuple(users) for path, users in words.get("disk_users", {}).items()},
         certificates=words.get("certificates"),
+        userfaultfd=words.get("userfaultfd"),
+        hosting=_hosting(words.get("hosting", {})),
     )
+
+
+def _hosting(words: Mapping[str, Any]) -> Hosting:
+    parts = dict(words)
+    if "offer" in parts:
+        plain = {"domain_type": "qemu", "arch": "x86_64", "machine": "pc-q35-7.2", "emulator": QEMU}
+        parts["offer"] = DomainOffer(**dict(plain, **parts["offer"]))
+    for field in ("secrets", "cards"):
+        if field in parts:
+            parts[field] = frozenset(parts[field])
+    return Hosting(**parts)
 
 
 def _domain(words: Mapping[str, Any]) -> Domain:
@@ -102,14 +121,15 @@ def _facts(side: str, words: Mapping[str, Any]) -> HostFacts:
         memory_guests_max_mib=0,
         cpu_model=None,
         cpu_xml="<cpu/>",
-        emulators=(Emulator("x86_64", "/usr/bin/qemu-system-x86_64", types, machines),),
+        emulators=(Emulator("x86_64", QEMU, types, machines),),
         libvirt_version=words.get("libvirt_version", 9000000),
         qemu_version=words.get("qemu_version", 7002000),
     )
 
 
-def _pool(path: str) -> Pool:
-    return Pool(name="pool-%s" % path.rsplit("/", 1)[-1], uuid="u", type="dir", path=path, active=True, autostart=True)
+def _pool(path: str, active: bool = True) -> Pool:
+    name = "pool-%s" % path.rsplit("/", 1)[-1]
+    return Pool(name=name, uuid="u", type="dir", path=path, active=active, autostart=True)
 
 
 def _image(path: str, words: Optional[Mapping[str, Any]]) -> ImageFacts:

@@ -43,6 +43,9 @@ def params(**said: Any) -> Dict[str, Any]:
         ({"bandwidth_mib_s": -1}, "bandwidth_mib_s is -1"),
         ({"timeout_s": 0}, "timeout_s is 0"),
         ({"tls_destination": "kvm2 x"}, "tls_destination is 'kvm2 x'"),
+        ({"network_map": {"br0": 7}}, "network_map has 'br0': 7; give names in quotes"),
+        ({"network_map": {"br0": ""}}, "network_map has 'br0': ''"),
+        ({"pool_map": {"default": "/srv/fast"}}, "pool_map[default] is '/srv/fast'; a name may not hold '/'"),
     ],
 )
 def test_refused(said: Dict[str, Any], words: str) -> None:
@@ -55,6 +58,15 @@ def test_all_problems_at_once() -> None:
     with pytest.raises(RequestError) as refusal:
         read_wish(params(name="a/b", host="x y", timeout_s=-1))
     assert len(refusal.value.problems) == 3
+    with pytest.raises(RequestError) as refusal:
+        read_wish(params(network_map={"a": 1, "b": 2}, pool_map={"c": "/d"}))
+    assert len(refusal.value.problems) == 3
+
+
+def test_maps() -> None:
+    wish = read_wish(params(network_map={"br0": "dmz"}, pool_map={"/srv/a": "fast"}))
+    assert (wish.network_map, wish.pool_map) == ({"br0": "dmz"}, {"/srv/a": "fast"})
+    assert read_wish(params()).network_map == read_wish(params()).pool_map == {}
 
 
 @pytest.mark.parametrize(
