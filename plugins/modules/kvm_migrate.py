@@ -75,10 +75,6 @@ options:
     type: str
     choices: [abort, pause]
     default: abort
-  keep_source_disks:
-    description:
-      - The same as O(keep_source=disks), which replaces it. It goes in version 1.0.0.
-    type: bool
   tls:
     description:
       - Whether memory and disks of a live move are encrypted, and both QEMUs prove who they are. It needs certificates on
@@ -94,13 +90,14 @@ options:
     version_added: 0.1.0
   keep_source:
     description:
-      - What stays on the source when the guest has moved. Not set means V(nothing), since an outdated copy could be started
-        by mistake.
+      - What stays on the source when the guest has moved. An outdated copy could be started by mistake, so nothing does unless
+        said.
       - V(nothing) removes the definition and the disks that were copied.
       - V(disks) removes the definition and keeps the disks. The next move back replaces them, and until then they can serve
         as a copy of the moment when the guest left.
     type: str
     choices: [nothing, disks]
+    default: nothing
     version_added: 0.1.0
   snapshots:
     description:

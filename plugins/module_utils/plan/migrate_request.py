@@ -38,8 +38,6 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
     ]
     if (params.get("max_downtime_ms") or 0) > MAX_DOWNTIME_MS:
         problems.append("max_downtime_ms is %s; QEMU takes at most %s" % (params["max_downtime_ms"], MAX_DOWNTIME_MS))
-    if params.get("keep_source_disks") is not None and params.get("keep_source") is not None:
-        problems.append("keep_source and keep_source_disks are both given; keep_source: disks says the same alone")
     probe, probe_problems = read_probe(params.get("probe"))
     problems += probe_problems
     problems += map_problems("network_map", params.get("network_map")) + map_problems(
@@ -63,7 +61,7 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         tls=bool(params.get("tls")),
         # By that name libvirt itself is reached, and its certificate was checked against it.
         tls_destination=params.get("tls_destination") or urlsplit(uri).hostname,
-        keep_source=params.get("keep_source") or ("disks" if params.get("keep_source_disks") else "nothing"),
+        keep_source=params.get("keep_source") or "nothing",
         snapshots=params.get("snapshots") or "refuse",
         probe=probe,
         network_map=dict(params.get("network_map") or {}),

@@ -19,7 +19,6 @@ def params(**said: Any) -> Dict[str, Any]:
     return dict(
         {"name": "web1", "host": "kvm2", "mode": "auto", "storage": "auto", "on_timeout": "abort"},
         **{
-            "keep_source_disks": False,
             **said,
         },
     )
