@@ -273,6 +273,11 @@ concerns:
   returned: always
   type: list
   elements: dict
+  sample:
+    - id: bridge-missing
+      level: error
+      detail: kvm2 has no bridge br7 (interface 52:54:00:00:00:01)
+      remedy: "Create it there, or say in network_map what it is called there. It has: br0."
 watched:
   description: Whether this run watched, or finished, a move that another run or somebody else had begun.
   returned: success
@@ -291,11 +296,6 @@ summary:
     - db1 moved from kvm1 to kvm2 in 12.3 s; it stood still for 84 ms, and clients were without an answer for 121 ms.
     - Sent 420 MiB of memory over tls at 34.1 MiB/s, in 4 rounds.
     - Clients lost 3 of 1240 requests; 99 % of the answers took up to 9.5 ms during the move and 2.0 ms before it.
-  sample:
-    - id: bridge-missing
-      level: error
-      detail: kvm2 has no bridge br7 (interface 52:54:00:00:00:01)
-      remedy: "Create it there, or say in network_map what it is called there. It has: br0."
 metrics:
   description: What the move cost.
   returned: changed and not check mode

@@ -84,7 +84,7 @@ TRAPS = (
     Entry(
         "vmx-features",
         WARNING,
-        "A guest with the CPU feature vmx that libvirt 9.9 or older started cannot move to 9.10, 10.0 or 10.1 (NEWS 10.2.0), unless the distribution mended it.",
+        "A guest with the CPU feature vmx that libvirt 9.9 or older started cannot move to 9.10 to 10.1 (NEWS 10.2.0), unless that is mended there.",
         "libvirt refuses it without harm. Take vmx off the domain's CPU and restart it, or choose a host with libvirt 10.2.",
     ),
     Entry(

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, PreflightError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import temporary_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import same_image, temporary_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
     AUTO,
@@ -256,7 +256,7 @@ def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Ste
         steps.append(Step("autostart", "let %s start with %s" % (wish.name, found.dest.side)))
     for move in copies if not keep.disks else ():
         # What no run of ours copied it does not remove: the file there could be this very one.
-        if (move.exists and not _made_earlier(found, move.arrives_at)) or found.source.disk_users.get(move.path):
+        if (move.exists and not _made_earlier(found, move.arrives_at)) or _is_used_by_others(found, move):
             continue
         words = "remove %s from %s, whose content now lives on %s" % (move.path, found.source.side, found.dest.side)
         inode = found.source.images.get(move.path, disk_moves.NOTHING).inode
@@ -271,6 +271,13 @@ def _made_earlier(found: Found, path: str) -> bool:
     """Whether the file on the destination is one that an earlier try of this move made."""
     inode = found.dest.images.get(path, disk_moves.NOTHING).inode
     return found.leaving is not None and inode is not None and found.leaving.made.get(path) == inode
+
+
+def _is_used_by_others(found: Found, move: DiskMove) -> bool:
+    """On the source; on the destination too, when both see the file that was copied off what they share."""
+    here, there = (end.images.get(move.path, disk_moves.NOTHING) for end in (found.source, found.dest))
+    users_there = found.dest.disk_users.get(move.path) if same_image(here, there) else ()
+    return bool(found.source.disk_users.get(move.path) or users_there)
 
 
 def _volume_args(end: End, move: DiskMove, path: str) -> Dict[str, Any]:

@@ -36,23 +36,17 @@ def are_there_new_vmx_features(case: Case) -> Answers:
 
 
 def has_it_several_threads(case: Case) -> Answers:
-    facts = case.dest.facts
-    if case.live and case.found.demands.threads > 1 and facts.qemu_version >= 10000000 > 0:
-        if facts.libvirt_version < 11010000:
-            detail = "the guest has %d threads per core, and %s is before 11.10 with QEMU %s" % (
-                case.found.demands.threads,
-                _libvirt(case.dest),
-                version_text(facts.qemu_version),
-            )
-            yield concern("cpu-threads", detail)
+    facts, threads = case.dest.facts, case.found.demands.threads
+    if case.live and threads > 1 and facts.qemu_version >= 10000000 and facts.libvirt_version < 11010000:
+        qemu = version_text(facts.qemu_version)
+        detail = "the guest has %d threads per core; %s with QEMU %s" % (threads, _libvirt(case.dest), qemu)
+        yield concern("cpu-threads", detail)
 
 
 def is_root_squashed(case: Case) -> Answers:
-    on_nfs = [
-        move.path
-        for move in case.moves
-        if move.way == SHARED and ((case.source.images.get(move.path, NOTHING).fstype or "").startswith("nfs"))
-    ]
+    images = case.source.images
+    shared = [move.path for move in case.moves if move.way == SHARED]
+    on_nfs = [path for path in shared if (images.get(path, NOTHING).fstype or "").startswith("nfs")]
     for end in (case.source, case.dest):
         if case.live and on_nfs and 10001 <= end.facts.libvirt_version // 1000 <= 10003:
             yield concern("nfs-root-squash", "%s, and %s is on NFS" % (_libvirt(end), ", ".join(on_nfs)))

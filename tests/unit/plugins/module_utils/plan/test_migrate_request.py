@@ -18,9 +18,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.overdue import r
 def params(**said: Any) -> Dict[str, Any]:
     return dict(
         {"name": "web1", "host": "kvm2", "mode": "auto", "storage": "auto", "on_timeout": "abort"},
-        **{
-            **said,
-        },
+        **said,
     )
 
 

@@ -83,3 +83,30 @@ def test_an_error_refuses_and_the_rest_goes_on() -> None:
         if refused:
             with pytest.raises((PreflightError, CannotConverge)):
                 plan_move(wish_of(case.get("wish", {})), found_of(case))
+
+
+NFS = {"fstype": "nfs4", "mount_source": "nas:/srv", "mount_inside": "/web1.qcow2", "inode": 7}
+ODD = {"fstype": "fuse.odd", "inode": 7, "changed_ns": 1700000000123456789}
+
+
+@pytest.mark.parametrize("storage", ["auto", "shared", "copy"])
+@pytest.mark.parametrize("pool_map", [{}, {"/srv/nfs": "pool-nas"}, {"/srv/nfs": "pool-nfs"}, {"/srv/nfs": "gone"}])
+@pytest.mark.parametrize("state", ["running", "shutoff"])
+@pytest.mark.parametrize("facts", [NFS, ODD])
+def test_no_disk_is_ever_copied_onto_itself_or_removed_then(
+    storage: str, pool_map: Mapping[str, str], state: str, facts: Mapping[str, Any]
+) -> None:
+    """One file, seen by both hosts, on the destination under two paths: whatever is asked for."""
+    case = {
+        "domain": {"disks": [{"target": "vda", "source": "/srv/nfs/web1.qcow2"}]},
+        "images": {"/srv/nfs/web1.qcow2": facts},
+        "images_there": {"/srv/nfs/web1.qcow2": facts, "/mnt/nas/web1.qcow2": facts},
+        "source": {"state": state},
+        "dest": {"pools": ["/srv/nfs", "/mnt/nas"]},
+    }
+    try:
+        move = plan_move(wish_of({"storage": storage, "pool_map": pool_map}), found_of(case))
+    except PreflightError:
+        return
+    assert [disk.way for disk in move.moves] == ["shared"]
+    assert not [step for step in move.plan.steps if "disk" in step.action or "volume" in step.action]
