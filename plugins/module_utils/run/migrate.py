@@ -77,8 +77,10 @@ class MigrateJob(Job[Found]):
         self.standing = Standing()
 
     def observe(self) -> Found:
+        found = observe_ends(self.wish, self.ends)
+        # Last: a run that began meanwhile wrote its record before it made anything that was seen here.
         self.standing = standing(self.wish.name)
-        return observe_ends(self.wish, self.ends)
+        return found
 
     def plan(self, found: Found) -> Plan:
         going = watching.answer(self.wish, self.standing, found)
