@@ -89,9 +89,9 @@ TRAPS = (
     ),
     Entry(
         "cpu-threads",
-        WARNING,
-        "libvirt before 11.10 refuses guests with several threads per core when they come to QEMU 10.0 or newer (NEWS 11.10.0).",
-        "libvirt refuses it without harm. Give the domain one thread per core and restart it, or update libvirt there.",
+        ERROR,
+        "A guest with several threads per core that an older QEMU started comes to QEMU 10.0 or newer with libvirt before 11.10, which refuses it: it has no ht (NEWS 11.10.0).",
+        "Move it when it is off, give it one thread per core and restart it, or update libvirt there.",
     ),
     Entry(
         "nfs-root-squash",
