@@ -90,7 +90,7 @@ TRAPS = (
     Entry(
         "cpu-threads",
         ERROR,
-        "A guest with several threads per core that an older QEMU started comes to QEMU 10.0 or newer with libvirt before 11.10, which refuses it: it has no ht (NEWS 11.10.0).",
+        "A guest with several threads per core that an older QEMU started is refused by QEMU 10.0 with libvirt before 11.10 (NEWS 11.10.0).",
         "Move it when it is off, give it one thread per core and restart it, or update libvirt there.",
     ),
     Entry(
