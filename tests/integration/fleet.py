@@ -168,7 +168,7 @@ def until(question: Callable[[], Any], seconds: float, what: str) -> Any:
         time.sleep(0.2)
 
 
-_GET = "import sys,urllib.request as r;print(r.urlopen(sys.argv[1],timeout=1).read().decode())"
+_GET = "import sys,urllib.request as r;print(r.urlopen(sys.argv[1],timeout=5).read().decode())"
 
 
 def answers(lab: Lab, number: int, name: str = "web1") -> bool:
