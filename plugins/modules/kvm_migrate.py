@@ -53,8 +53,9 @@ options:
     default: auto
   max_downtime_ms:
     description:
-      - How long the guest may stand still at the switch-over, in milliseconds.
-      - QEMU switches over when it expects to stay below. Not set means libvirt's own value, 300 ms in most versions.
+      - How long the guest may stand still at the switch-over, in milliseconds. Not set means what O(policy) says.
+      - QEMU switches over when it expects to stay below. It is allowed little at first, and more step by step when the
+        move does not come nearer to its end.
     type: int
   bandwidth_mib_s:
     description: The most that a live move may send, in MiB/s. Not set means no limit.
@@ -66,8 +67,10 @@ options:
     description:
       - V(abort) gives up. The guest goes on running on the source, and the task fails.
       - V(pause) pauses the guest, so that the move can end, and resumes it on the destination.
+      - V(postcopy) lets it run on the destination at once and fetches the rest of its memory meanwhile. This is a consent
+        as O(allow_postcopy) is.
     type: str
-    choices: [abort, pause]
+    choices: [abort, pause, postcopy]
     default: abort
   keep_source_disks:
     description:
@@ -79,14 +82,92 @@ options:
     description:
       - Whether memory and disks of a live move are encrypted, and both QEMUs prove who they are. It needs certificates on
         both hosts; the role P(kvmops.fleet.hypervisor#role) makes them.
+      - Not set means encrypted where both hosts have their certificates. Where only one has them, a warning says so.
+      - V(true) refuses to move without, V(false) never encrypts.
       - Memory goes over two connections then, because QEMU is likely to crash after 64 GB over a single encrypted one.
       - The files of an offline move go over ssh in any case.
     type: bool
-    default: false
     version_added: 0.1.0
   tls_destination:
     description: The name in the destination's certificate. Not set means the host of O(dest_uri).
     type: str
+    version_added: 0.1.0
+  policy:
+    description:
+      - What matters most when a live move is steered. C(docs/policies.md) shows each as a table.
+      - V(balanced) allows a stop of two seconds at most, and slows a guest down that would need a longer one.
+      - V(minimal_downtime) stops it for 150 ms at most. It is slowed down, or the move is given up.
+      - V(must_finish) allows a stop of 30 seconds at most.
+      - V(least_impact) takes half of the link, never slows the guest down, and rather gives up.
+    type: str
+    choices: [balanced, minimal_downtime, must_finish, least_impact]
+    default: balanced
+    version_added: 0.1.0
+  schedule:
+    description:
+      - Replaces parts of what O(policy) means. The result's RV(schedule) is the whole of it, also in check mode.
+    type: dict
+    version_added: 0.1.0
+    suboptions:
+      downtime_start_ms:
+        description: What QEMU is allowed for the switch-over at first.
+        type: int
+      downtime_top_ms:
+        description: The most that it is allowed step by step.
+        type: int
+      downtime_steps:
+        description: Steps from the one to the other, evenly by ratio. Each round that does not halve what remains earns one.
+        type: int
+      pause_most_ms:
+        description: No stop that is expected to last longer is begun, whatever else happens.
+        type: int
+      connections:
+        description: For memory, in parallel. V(0) means one, or two where encryption or compression needs them.
+        type: int
+      compression:
+        description:
+          - V(auto), V(none), V(zstd), V(zlib) or V(xbzrle).
+          - V(auto) means V(zstd) where both hosts have libvirt 9.4 and the link is known to be slower than compressing.
+        type: str
+      auto_converge:
+        description:
+          - V(never), V(if_needed) or V(always). QEMU then slows the guest down bit by bit while it writes too much.
+          - V(if_needed) decides from what the guest writes, the link, and the stop that is allowed.
+        type: str
+      throttle_start_percent:
+        description: The first slowdown by auto-converge.
+        type: int
+      throttle_step_percent:
+        description: Each further one.
+        type: int
+      bandwidth_share_percent:
+        description: How much of the link is taken. Without O(link_mib_s) it is set once the rate was measured.
+        type: int
+      stall_window:
+        description: The move has stalled when so many times what remains was sent, and it did not become less.
+        type: float
+      patience:
+        description: Stalls to wait until an action becomes possible. A quarter of it when the guest is not slowed down.
+        type: int
+      at_stall:
+        description:
+          - What is done at a stall, one after the other. V(abort) is the last in any case.
+          - V(extend) allows the stop that is needed, within O(schedule.pause_most_ms). V(pause) pauses the guest under the
+            same condition. V(postcopy) is left out unless O(allow_postcopy=true).
+        type: list
+        elements: str
+  allow_postcopy:
+    description:
+      - Whether the guest may run on the destination before its memory is there. It then depends on both hosts and the
+        link, and is lost when one of them fails.
+    type: bool
+    default: false
+    version_added: 0.1.0
+  link_mib_s:
+    description:
+      - What the link to the destination carries, in MiB/s. Prediction and compression need it before the move.
+      - Not set means that it is measured in the first round.
+    type: float
     version_added: 0.1.0
 extends_documentation_fragment:
   - kvmops.fleet.kvm
@@ -120,6 +201,22 @@ EXAMPLES = r"""
     host: kvm2
     tls: true
     migrate_uri: tcp://10.1.0.12
+
+- name: Say how long a move would take, over a link of 1 Gbit/s
+  kvmops.fleet.kvm_migrate:
+    name: db1
+    host: kvm3
+    link_mib_s: 118
+  check_mode: true
+  register: would
+
+- name: Empty a host, with a stop of five seconds at most
+  kvmops.fleet.kvm_migrate:
+    name: db1
+    host: kvm3
+    policy: must_finish
+    schedule:
+      pause_most_ms: 5000
 
 - name: Show what it cost
   ansible.builtin.debug:
@@ -200,9 +297,49 @@ flags:
   type: list
   elements: str
 ended_by:
-  description: V(pause) when O(timeout_s) passed and the guest was paused to let the move end.
+  description: V(pause) or V(postcopy) when the move was ended that way, by O(schedule.at_stall) or O(on_timeout).
   returned: after a live move
   type: str
+policy:
+  description: The policy used.
+  returned: when the move is or would be live
+  type: str
+schedule:
+  description: The whole schedule by which the move is steered; O(schedule) takes the same keys.
+  returned: when the move is or would be live
+  type: dict
+choices:
+  description: What was chosen for this move, and why.
+  returned: when the move is or would be live
+  type: list
+  elements: dict
+  sample: [{what: no compression, why: "kvm1 has libvirt 9.0.0; it needs 9.4.0 on both hosts"}]
+acts:
+  description: What was done to the running move, when and why. Values are milliseconds or MiB/s.
+  returned: after a live move
+  type: list
+  elements: dict
+  sample: [{at_ms: 6210, what: downtime, value: 2400, why: "48.0 MiB remain (least so far: 48.0), 25.0 MiB/s are sent"}]
+prediction:
+  description:
+    - What was expected of the move before it began. After it, V(measured) and V(ratio) (measured over predicted) stand beside.
+    - Null values cannot be told. When the link's rate was not known before, the numbers are those of the first round.
+  returned: when the move is or would be live
+  type: dict
+  contains:
+    total_ms: {description: From start to end., type: int}
+    downtime_ms: {description: How long the guest stands still., type: int}
+    rounds: {description: Rounds over the memory., type: int}
+    converges: {description: Whether it ends without anything done at a stall., type: bool}
+    ends_by: {description: "V(converged), or what ends it: V(extend), V(postcopy), V(pause), V(abort).", type: str}
+    memory_mib: {description: Memory to send, type: float}
+    disk_mib: {description: Disks to copy, type: float}
+    link_mib_s: {description: Rate of the link, type: float}
+    dirty_mib_s: {description: What the guest writes per second, type: float}
+    confidence: {description: "V(high), V(medium), V(low) or V(none).", type: str}
+    because: {description: Why not more confidence., type: list, elements: str}
+    measured: {description: The same as measured. Returned after the move., type: dict}
+    ratio: {description: Measured over predicted. Returned after the move., type: dict}
 """
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate import main

@@ -13,6 +13,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, DomainStatus
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import HostFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Load
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
 
@@ -32,7 +33,9 @@ class Wish:
 
     host: how messages and the default URIs call the destination. mode: auto, live, offline.
     storage: auto, shared, copy. timeout_s: of the live phase; on_timeout: abort or pause.
-    tls: memory and disks of a live move are encrypted. tls_destination: the name that the destination's certificate bears.
+    tls: memory and disks of a live move are encrypted; None: where both hosts have certificates. tls_destination: the name
+    that the destination's certificate bears. schedule: what replaces parts of the policy's. allow_postcopy: the consent.
+    link_mib_s: what the link to the destination carries.
     """
 
     name: str
@@ -46,8 +49,12 @@ class Wish:
     timeout_s: Optional[int] = None
     on_timeout: str = "abort"
     keep_source_disks: bool = False
-    tls: bool = False
+    tls: Optional[bool] = None
     tls_destination: Optional[str] = None
+    policy: str = "balanced"
+    schedule: Optional[Mapping[str, Any]] = None
+    allow_postcopy: bool = False
+    link_mib_s: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,8 @@ class End:
     networks: names of active ones. bridges: names; None when this libvirt cannot tell. cpu_fits: whether this host can run the guest's CPU;
     None when it was not asked. images: what is at the paths that the domain names.
     disk_users: path -> names of other domains here that use it. certificates: file of QEMU's TLS for migration -> whether
-    it is there; None when it was not asked, or when the hosts keep them elsewhere.
+    it is there; None when it was not asked, or when the hosts keep them elsewhere. userfaultfd: QEMU may use it, which post-copy
+    needs on the destination; None when it was not asked.
     """
 
     side: str
@@ -76,6 +84,7 @@ class End:
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     disk_users: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     certificates: Optional[Mapping[str, bool]] = None
+    userfaultfd: Optional[bool] = None
 
     @property
     def effective(self) -> Optional[Domain]:
@@ -93,11 +102,12 @@ class End:
 
 @dataclass(frozen=True)
 class Found:
-    """Both ends. sizes: disk target -> virtual size in bytes, as the source's hypervisor gives it."""
+    """Both ends. sizes: disk target -> virtual size in bytes, as the source's hypervisor gives it. load: of the guest, measured."""
 
     source: End
     dest: End
     sizes: Mapping[str, int] = field(default_factory=dict)
+    load: Load = field(default_factory=Load)
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,11 @@ class DiskMove:
 
 @dataclass(frozen=True)
 class Sample:
-    """The job at one moment. at_ms: since the start. phase: setup, disk, memory. Remaining and processed: MiB. Rates: MiB/s."""
+    """The job at one moment. at_ms: since the start. phase: setup, disk, memory. Remaining and processed: MiB. Rates: MiB/s.
+
+    memory_processed_mib: on the wire; memory_normal_mib: pages with content, before compression. dirty_mib_s: as QEMU sees
+    it from round to round. throttle_percent: how much auto-converge slows the guest down now.
+    """
 
     at_ms: int
     phase: str
@@ -139,6 +153,14 @@ class Sample:
     disk_remaining_mib: float = 0.0
     disk_rate_mib_s: float = 0.0
     iteration: int = 0
+    memory_normal_mib: float = 0.0
+    dirty_mib_s: float = 0.0
+    throttle_percent: int = 0
+
+    @property
+    def sent_mib(self) -> float:
+        """Pages of the guest's memory that went over, before compression."""
+        return self.memory_normal_mib or self.memory_processed_mib
 
     def as_dict(self) -> Dict[str, Any]:
         return dict(self.__dict__)

@@ -25,8 +25,9 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
     Wish,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption, postcopy, prediction
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import errors, preflight
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.way import Way, way_of
 
 MISSING, OFF, ACTIVE = "missing", "off", "active"
 
@@ -47,12 +48,13 @@ ANSWERS: Dict[Tuple[str, str], str] = {
 
 @dataclass(frozen=True)
 class MovePlan:
-    """plan: the steps. answer: the row's answer. moves, concerns: what was decided and noticed on the way."""
+    """plan: the steps. answer: the row's answer. moves, concerns: what was decided and noticed on the way. how: of a live move."""
 
     plan: Plan
     answer: str
     moves: Tuple[DiskMove, ...] = ()
     concerns: Tuple[Concern, ...] = ()
+    how: Optional[Way] = None
 
 
 def is_itself(wish: Wish, hostname: str) -> bool:
@@ -82,13 +84,16 @@ def plan_move(wish: Wish, found: Found) -> MovePlan:
         return MovePlan(Plan(before=after, after=after, warnings=(warning,)), answer)
     moves, disk_concerns = disk_moves.decide(found, wish.storage)
     concerns = disk_concerns + preflight(found, answer, moves) + encryption.concerns(wish, found, answer)
+    wish = encryption.decided(wish, found)
+    how = way_of(wish, found, moves) if answer == LIVE else None
+    concerns += postcopy.concerns(wish, found, answer, how.schedule) if how else ()
     if errors(concerns):
         raise PreflightError(
             "Moving %s from %s to %s" % (wish.name, found.source.side, found.dest.side), errors(concerns)
         )
-    steps = (_live_steps if answer == LIVE else _offline_steps)(wish, found, moves)
+    steps = _live_steps(wish, found, moves, how) if how else _offline_steps(wish, found, moves)
     warnings = tuple(concern.detail for concern in concerns if concern.level == WARNING)
-    return MovePlan(Plan(tuple(steps), before, after, warnings), answer, moves, concerns)
+    return MovePlan(Plan(tuple(steps), before, after, warnings), answer, moves, concerns, how)
 
 
 def _rows(wish: Wish, found: Found) -> Tuple[str, str]:
@@ -132,7 +137,7 @@ def _places(wish: Wish, found: Found) -> Tuple[Mapping[str, Any], Mapping[str, A
     return dict(shape, host=found.source.side), dict(shape, host=found.dest.side)
 
 
-def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[Step]:
+def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...], how: Way) -> List[Step]:
     domain, dest = found.source.effective, found.dest.side
     copies = [move for move in moves if move.way == COPY]
     steps = [
@@ -146,11 +151,11 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[S
     steps.append(
         Step(
             "migrate",
-            _live_words(domain, found, wish, copies),
+            "%s: %s" % (_live_words(domain, found, wish, copies), prediction.words(how.prediction)),
             {
                 "copy": tuple(move.target for move in copies),
                 "allocated": sum(move.allocated for move in copies),
-                "connections": encryption.connections(wish, found),
+                "connections": how.chosen.connections,
             },
         )
     )

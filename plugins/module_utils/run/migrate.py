@@ -12,14 +12,30 @@ from typing import Any, Dict, Iterator, Mapping, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, place_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migrate_request import read_wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, is_itself, plan_move
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.policies import BALANCED, POLICIES
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_live, migrate_offline
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
+SCHEDULE_OPTIONS: Dict[str, Any] = {
+    "downtime_start_ms": {"type": "int"},
+    "downtime_top_ms": {"type": "int"},
+    "downtime_steps": {"type": "int"},
+    "pause_most_ms": {"type": "int"},
+    "connections": {"type": "int"},
+    "compression": {"type": "str"},
+    "auto_converge": {"type": "str"},
+    "throttle_start_percent": {"type": "int"},
+    "throttle_step_percent": {"type": "int"},
+    "bandwidth_share_percent": {"type": "int"},
+    "stall_window": {"type": "float"},
+    "patience": {"type": "int"},
+    "at_stall": {"type": "list", "elements": "str"},
+}
 OPTIONS: Dict[str, Any] = {
     "name": {"type": "str", "required": True, "aliases": ["guest"]},
     "host": {"type": "str"},
@@ -30,10 +46,14 @@ OPTIONS: Dict[str, Any] = {
     "max_downtime_ms": {"type": "int"},
     "bandwidth_mib_s": {"type": "int"},
     "timeout_s": {"type": "int"},
-    "on_timeout": {"type": "str", "choices": ["abort", "pause"], "default": "abort"},
+    "on_timeout": {"type": "str", "choices": ["abort", "pause", "postcopy"], "default": "abort"},
     "keep_source_disks": {"type": "bool", "default": False},
-    "tls": {"type": "bool", "default": False},
+    "tls": {"type": "bool"},
     "tls_destination": {"type": "str"},
+    "policy": {"type": "str", "choices": list(POLICIES), "default": BALANCED},
+    "schedule": {"type": "dict", "options": SCHEDULE_OPTIONS},
+    "allow_postcopy": {"type": "bool", "default": False},
+    "link_mib_s": {"type": "float"},
 }
 
 
@@ -55,8 +75,9 @@ class MigrateJob(Job[Found]):
     def apply(self, plan: Plan, found: Found) -> Mapping[str, Any]:
         # The loss of the terminal or of the controller is no reason to stop half-way: what has begun is ended here.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        take = migrate_live.take if self.move and self.move.answer == LIVE else migrate_offline.take
-        return take(self.wish, self.ends, plan, found)
+        if self.move and self.move.how:
+            return migrate_live.take(self.wish, self.ends, plan, found, self.move.how)
+        return migrate_offline.take(self.wish, self.ends, plan, found)
 
     def report(self, plan: Plan, found: Found, outcome: Optional[Mapping[str, Any]]) -> Mapping[str, Any]:
         move = self.move
@@ -69,6 +90,8 @@ class MigrateJob(Job[Found]):
             "disks": [disk.as_dict() for disk in move.moves] if move else [],
             "concerns": [concern.as_dict() for concern in move.concerns] if move else [],
         }
+        if move and move.how:
+            told.update(move.how.as_dict())
         return dict(told, **(outcome or {}))
 
 

@@ -13,14 +13,16 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     certificates,
     domains,
     files,
+    guest_load,
     live_migration,
     pools,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import RUNNING, Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Load
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import other_files
 
 
@@ -44,10 +46,13 @@ class Seen(NamedTuple):
 def observe_ends(wish: Wish, ends: Ends) -> Found:
     """Both ends. Changes nothing. Raises HostError."""
     here, there = _see(ends.source, wish.name), _see(ends.dest, wish.name)
+    measuring = _measuring(here)
     moving = (here.running or here.config) if here else None
     paths = _paths(here) if here else []
     ours, theirs = (
-        (certificates.CLIENT, certificates.SERVER) if wish.tls and certificates.at_the_usual_place() else ((), ())
+        (certificates.CLIENT, certificates.SERVER)
+        if wish.tls is not False and certificates.at_the_usual_place()
+        else ((), ())
     )
     images, images_there = files.look(HERE, [*paths, *ours]), files.look(ends.files_of_dest, [*paths, *theirs])
     return Found(
@@ -61,7 +66,16 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
             here.running_xml if here else None,
         ),
         sizes=_sizes(ends.source, here) if here else {},
+        load=measuring.load(moving.memory_mib) if measuring and moving else Load(),
     )
+
+
+def _measuring(seen: Optional[Seen]) -> Optional[guest_load.Measuring]:
+    """Begun before anything else is asked, as it takes a second. A job of libvirt's would make it wait."""
+    if seen is None:
+        return None
+    status = domains.status(seen.dom)
+    return guest_load.Measuring(seen.dom) if status.state == RUNNING and not status.job else None
 
 
 def _see(hv: Hypervisor, name: str) -> Optional[Seen]:

@@ -19,6 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import Emulator, HostFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Load
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
 
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -39,6 +40,7 @@ def found_of(case: Mapping[str, Any]) -> Found:
         source=_end("kvm1", dict({"state": "running"}, **source), domain, images),
         dest=_end("kvm2", dict({"state": None}, **dest), domain, there),
         sizes={disk["target"]: disk.get("size_mib", 1024) * MIB for disk in domain.get("disks", [])},
+        load=Load(**case.get("load", {})),
     )
 
 
@@ -60,6 +62,7 @@ def _end(side: str, words: Mapping[str, Any], domain: Mapping[str, Any], images:
         images=images,
         disk_users={path: tuple(users) for path, users in words.get("disk_users", {}).items()},
         certificates=words.get("certificates"),
+        userfaultfd=words.get("userfaultfd"),
     )
 
 

@@ -20,6 +20,8 @@ def params(**said: Any) -> Dict[str, Any]:
         {"name": "web1", "host": "kvm2", "mode": "auto", "storage": "auto", "on_timeout": "abort"},
         **{
             "keep_source_disks": False,
+            "policy": "balanced",
+            "allow_postcopy": False,
             **said,
         },
     )
@@ -43,6 +45,8 @@ def params(**said: Any) -> Dict[str, Any]:
         ({"bandwidth_mib_s": -1}, "bandwidth_mib_s is -1"),
         ({"timeout_s": 0}, "timeout_s is 0"),
         ({"tls_destination": "kvm2 x"}, "tls_destination is 'kvm2 x'"),
+        ({"link_mib_s": 0}, "link_mib_s is 0"),
+        ({"schedule": {"pause_most_ms": 0}}, "schedule.pause_most_ms is 0"),
     ],
 )
 def test_refused(said: Dict[str, Any], words: str) -> None:
@@ -89,4 +93,5 @@ def test_the_certificate_bears_the_name_by_which_libvirt_is_reached(said: Dict[s
 def test_overdue_only_after_the_time_given() -> None:
     assert rule(None, "abort")(1e9) is None
     assert rule(10, "pause")(9.9) is None
-    assert rule(10, "pause")(10.1) == "pause"
+    late = rule(10, "pause")(10.1)
+    assert late is not None and late.what == "pause" and "timeout_s (10) passed" in late.why

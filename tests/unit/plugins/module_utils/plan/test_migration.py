@@ -19,7 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import (
     KvmError,
     PreflightError,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption, preflight
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption, postcopy, preflight
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import (
     ACTIVE,
     ANSWERS,
@@ -65,7 +65,7 @@ def test_every_question_is_answered_by_a_case() -> None:
     """A concern that no case provokes is a promise nobody would miss."""
     provoked = {concern for case in CASES for concern in case["expect"].get("refused", [])}
     source = "\n".join(
-        Path(module.__file__).read_text(encoding="utf-8") for module in (preflight, disk_moves, encryption)
+        Path(module.__file__).read_text(encoding="utf-8") for module in (preflight, disk_moves, encryption, postcopy)
     )
     named = set(re.findall(r'Concern\(\s*"([a-z-]+)"', source))
     dynamic = {"bridge-missing", "network-missing", "snapshots", "checkpoints"}
