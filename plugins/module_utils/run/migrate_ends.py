@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
@@ -23,7 +24,11 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import RUNNING, Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Load
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import other_files
+
+USERFAULTFD = "/proc/sys/vm/unprivileged_userfaultfd"
+USERFAULTFD_DEVICE = "/dev/userfaultfd"
 
 
 class Ends(NamedTuple):
@@ -54,20 +59,34 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
         if wish.tls is not False and certificates.at_the_usual_place()
         else ((), ())
     )
-    images, images_there = files.look(HERE, [*paths, *ours]), files.look(ends.files_of_dest, [*paths, *theirs])
+    images, images_there = files.look(HERE, [*paths, *ours]), files.look(ends.files_of_dest, [*paths, *theirs, *fault_paths(wish)])
+    dest = _end(
+        ends.dest,
+        there,
+        moving,
+        images_there,
+        certificates.found(theirs, images_there),
+        here.running_xml if here else None,
+    )
     return Found(
         source=_end(ends.source, here, moving, images, certificates.found(ours, images)),
-        dest=_end(
-            ends.dest,
-            there,
-            moving,
-            images_there,
-            certificates.found(theirs, images_there),
-            here.running_xml if here else None,
-        ),
+        dest=replace(dest, userfaultfd=_may_fault(images_there, dest.facts.libvirt_version)),
         sizes=_sizes(ends.source, here) if here else {},
         load=measuring.load(moving.memory_mib) if measuring and moving else Load(),
     )
+
+
+def fault_paths(wish: Wish) -> Tuple[str, ...]:
+    """What post-copy needs on the destination, asked only where it was consented to."""
+    return (USERFAULTFD, USERFAULTFD_DEVICE) if postcopy.is_allowed(wish) else ()
+
+
+def _may_fault(images: Mapping[str, Any], libvirt_version: int) -> Optional[bool]:
+    """libvirt NEWS 10.1.0: from then on libvirt opens the device for QEMU, where there is one."""
+    setting, device = images.get(USERFAULTFD), images.get(USERFAULTFD_DEVICE)
+    if setting is None or device is None or setting.value is None:
+        return None
+    return setting.value == "1" or (device.exists and libvirt_version >= 10001000)
 
 
 def _measuring(seen: Optional[Seen]) -> Optional[guest_load.Measuring]:
