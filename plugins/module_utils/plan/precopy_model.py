@@ -79,9 +79,16 @@ class _Job:
             self.written += (working_set - self.written) * (1 - math.exp(-dirty * seconds / working_set))
 
     def sync(self) -> None:
+        self.remaining = self.known_after_sync()
         self.iteration += 1
-        self.remaining = min(self.remaining + self.written, self.guest.memory_mib)
         self.written = 0.0
+
+    def known_after_sync(self) -> float:
+        """What was written to may be among what remains: after the first round that is of the working set only."""
+        whole = self.guest.memory_mib if self.iteration == 1 else self.guest.working_set_mib
+        if whole <= 0:
+            return self.remaining
+        return self.remaining + self.written * (1 - min(1.0, self.remaining / whole))
 
     def converge(self, schedule: Schedule) -> None:
         """QEMU slows the guest down when it wrote more than half of what was sent, at two looks."""
@@ -137,13 +144,14 @@ def _switches_over(job: _Job, seconds: float, throttling: Optional[Schedule]) ->
         if job.remaining <= enough * (1 + 1e-9):
             return True
         # QEMU looks again once it sent something, however little.
-        job.run(min(left, 0.01))
-        left -= 0.01
+        step = min(left, max(0.01, seconds / 20))
+        job.run(step)
+        left -= step
     return False
 
 
 def _ended(job: _Job, act: Act, rate: float, acts: Tuple[Act, ...]) -> Outcome:
-    rest = min(job.remaining + job.written, job.guest.memory_mib)
+    rest = job.known_after_sync()
     if act.what == ABORT:
         return Outcome(ABORT, job.sent / rate, 0.0, job.iteration, job.sent, acts)
     stop = rest / rate if act.what == PAUSE else 0.0

@@ -138,7 +138,7 @@ def _is_synced(last: Optional[Sample], sample: Sample) -> bool:
 def _look(course: Course, sample: Sample, synced: bool) -> Course:
     last, marks = course.last, course.marks
     if synced:
-        marks = _kept(marks) + (Mark(sample.sent_mib, sample.memory_remaining_mib),)
+        marks = _kept(marks) + (Mark(sample.sent_mib, _remained(last, sample)),)
     return replace(
         course,
         rates=course.rates.with_sample(sample),
@@ -146,6 +146,17 @@ def _look(course: Course, sample: Sample, synced: bool) -> Course:
         marks=marks,
         grown_at_ms=sample.at_ms if last is None or _sent(sample) != _sent(last) else course.grown_at_ms,
     )
+
+
+def _remained(last: Optional[Sample], sample: Sample) -> float:
+    """At the sync. When rounds are shorter than the time between two samples, the sample shows any moment of one.
+
+    What was sent since the last sample was sent in so many rounds; that is what one of them had to send.
+    """
+    if last is None or last.phase != "memory":
+        return sample.memory_remaining_mib
+    rounds = max(1, sample.iteration - last.iteration) + 1
+    return max(sample.memory_remaining_mib, (sample.sent_mib - last.sent_mib) / rounds)
 
 
 def _sent(sample: Sample) -> Tuple[float, float]:
@@ -197,11 +208,12 @@ def _will_the_ramp_do(course: Course) -> bool:
 def is_stalled(course: Course) -> bool:
     """What remains did not get below 96 % of the best that is older than the window."""
     window = course.schedule.stall_window * course.best_mib
-    sent = course.marks[-1].sent_mib
-    if sent - course.since_mib < window:
+    before, last = course.marks[:-1], course.marks[-1]
+    opens = last.sent_mib - window
+    if course.since_mib > opens:
         return False
-    old = [mark.remaining_mib for mark in course.marks if mark.sent_mib <= sent - window]
-    new = [mark.remaining_mib for mark in course.marks if mark.sent_mib > sent - window]
+    old = [mark.remaining_mib for mark in before if mark.sent_mib <= opens]
+    new = [mark.remaining_mib for mark in before if mark.sent_mib > opens] + [last.remaining_mib]
     return bool(old) and min(new) > STALLED * min(old)
 
 

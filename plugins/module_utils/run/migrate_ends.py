@@ -59,7 +59,10 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
         if wish.tls is not False and certificates.at_the_usual_place()
         else ((), ())
     )
-    images, images_there = files.look(HERE, [*paths, *ours]), files.look(ends.files_of_dest, [*paths, *theirs, *fault_paths(wish)])
+    images, images_there = (
+        files.look(HERE, [*paths, *ours]),
+        files.look(ends.files_of_dest, [*paths, *theirs, *fault_paths(wish)]),
+    )
     dest = _end(
         ends.dest,
         there,

@@ -51,6 +51,11 @@ def test_case(case: Mapping[str, Any]) -> None:
             assert any(phrase in words for words in move.plan.words), (phrase, move.plan.words)
         for phrase in expect.get("warnings", []):
             assert any(phrase in warning for warning in move.plan.warnings), move.plan.warnings
+        noticed = [concern.id for concern in move.concerns]
+        assert noticed == expect.get("noticed", noticed)
+        choices = [choice.what for choice in move.how.chosen.choices] if move.how else []
+        for choice in expect.get("choices", []):
+            assert choice in choices, choices
         ways = {disk.target: disk.way for disk in move.moves}
         assert ways == expect.get("storage", ways)
         for step in move.plan.steps:
@@ -63,7 +68,8 @@ def test_every_row_has_an_answer() -> None:
 
 def test_every_question_is_answered_by_a_case() -> None:
     """A concern that no case provokes is a promise nobody would miss."""
-    provoked = {concern for case in CASES for concern in case["expect"].get("refused", [])}
+    expected = [case["expect"] for case in CASES]
+    provoked = {concern for expect in expected for key in ("refused", "noticed") for concern in expect.get(key, [])}
     source = "\n".join(
         Path(module.__file__).read_text(encoding="utf-8") for module in (preflight, disk_moves, encryption, postcopy)
     )
