@@ -78,7 +78,10 @@ def _resident_of(smaps: str, memory_mib: int) -> Optional[int]:
     size = resident = 0
     end = None
     for start, stop, path, rss in rows:
-        if path or start != end:
+        if path:
+            end = None
+            continue
+        if start != end:
             size = resident = 0
         size += int(stop, 16) - int(start, 16)
         resident += int(rss)
