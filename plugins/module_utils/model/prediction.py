@@ -14,12 +14,12 @@ from typing import Any, Dict, Optional, Tuple
 class Load:
     """The guest as measured before the move. None: not measured.
 
-    dirty_mib_s: memory written to, as QEMU's page sampling sees it within a second. resident_mib: memory that was ever
-    written to; the rest goes as a mark.
+    dirty_mib_s: memory written to, as QEMU's page sampling sees it within a second. content_mib: memory that is not
+    empty; an empty page goes as a mark.
     """
 
     dirty_mib_s: Optional[float] = None
-    resident_mib: Optional[int] = None
+    content_mib: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Task:
     link_from: str = "not known"
     dirty_mib_s: Optional[float] = None
     disk_mib: float = 0.0
-    is_resident_known: bool = False
+    is_content_known: bool = False
 
 
 @dataclass(frozen=True)

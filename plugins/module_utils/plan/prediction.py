@@ -22,7 +22,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction impo
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import ABORT, XBZRLE, Chosen, Schedule
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import formulas
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.precopy_model import CONVERGED, Guest, Outcome, simulate
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.rates import Rates
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.rates import SETTLED
 
 # Setting up and handing over, beside what is sent.
 SETUP_S = 0.25
@@ -39,24 +39,25 @@ def task_of(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Task:
     if wish.bandwidth_mib_s is not None and (link is None or wish.bandwidth_mib_s < link):
         link, link_from = float(wish.bandwidth_mib_s), "bandwidth_mib_s"
     return Task(
-        memory_mib=float(load.resident_mib or (domain.memory_mib if domain is not None else 0)),
+        memory_mib=float(load.content_mib or (domain.memory_mib if domain is not None else 0)),
         link_mib_s=link,
         link_from=link_from if link is not None else "not known",
         dirty_mib_s=load.dirty_mib_s,
         disk_mib=sum(move.allocated for move in moves if move.way == COPY) / MIB,
-        is_resident_known=load.resident_mib is not None,
+        is_content_known=load.content_mib is not None,
     )
 
 
 def with_measured_link(task: Task, samples: Sequence[Sample]) -> Task:
     """The same, with the link's rate from the first round of the running move, where it was not known before."""
-    rates = Rates()
-    for sample in samples:
-        if sample.iteration <= 1:
-            rates = rates.with_sample(sample)
-    if task.link_mib_s is not None or rates.settled_wire_mib_s is None:
+    if task.link_mib_s is not None:
         return task
-    return replace(task, link_mib_s=rates.settled_wire_mib_s, link_from="first round")
+    first = [sample for sample in samples if sample.phase == "memory" and sample.iteration <= 1]
+    if len(first) < SETTLED:
+        return task
+    seconds = (first[-1].at_ms - first[0].at_ms) / 1000.0
+    sent = first[-1].memory_processed_mib - first[0].memory_processed_mib
+    return replace(task, link_mib_s=sent / seconds, link_from="first round") if sent > 0 else task
 
 
 def predict(task: Task, schedule: Schedule, chosen: Chosen) -> Prediction:
@@ -114,8 +115,8 @@ def _confidence(task: Task, chosen: Chosen, rate: float, outcome: Outcome) -> Tu
         doubts.append("how fast the guest writes was not measured")
     elif 0.7 < task.dirty_mib_s / rate < 1.5:
         doubts.append("the guest writes nearly as fast as memory is sent, where little decides much")
-    if not task.is_resident_known:
-        doubts.append("how much of the memory is in use is not known")
+    if not task.is_content_known:
+        doubts.append("how much of the memory is empty is not known")
     if task.link_from == "bandwidth_mib_s":
         doubts.append("that the link carries bandwidth_mib_s is taken for granted")
     if chosen.compression is not None:

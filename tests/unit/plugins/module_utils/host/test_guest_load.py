@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
@@ -52,50 +53,68 @@ class Guest:
         return [(self, {"dirtyrate.calc_status": status, "dirtyrate.megabytes_per_second": 12})]
 
 
-def rate(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> Optional[float]:
-    monkeypatch.setattr(guest_load, "WITHIN_S", 0.3)
+def rate(guest: Guest) -> Optional[float]:
     return guest_load.Measuring(guest).load(128).dirty_mib_s
 
 
-def test_the_rate_is_read_when_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_is_read_when_it_was_measured() -> None:
     measuring, measured = libvirt.VIR_DOMAIN_DIRTYRATE_MEASURING, libvirt.VIR_DOMAIN_DIRTYRATE_MEASURED
     guest = Guest([measuring, measured])
-    assert rate(guest, monkeypatch) == 12.0 and guest.asked == [(1, 0)]
+    assert rate(guest) == 12.0 and guest.asked == [(1, 0)]
 
 
 def test_without_it_a_move_is_possible_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rate(Guest([libvirt.VIR_DOMAIN_DIRTYRATE_MEASURING]), monkeypatch) is None
-    assert rate(Guest([0], refuses=True), monkeypatch) is None
+    monkeypatch.setattr(guest_load, "WITHIN_S", 0.1)
+    assert rate(Guest([libvirt.VIR_DOMAIN_DIRTYRATE_MEASURING])) is None
+    assert rate(Guest([0], refuses=True)) is None
 
 
-SMAPS = """\
+MAPS = """\
 55d0c0000000-55d0c0001000 r--p 00000000 00:2f 123                        /usr/bin/qemu-system-x86_64
-Size:                  4 kB
-Rss:                   4 kB
-VmFlags: rd mr mw me
-7f0000000000-7f0004000000 rw-p 00000000 00:00 0 %s
-Size:              65536 kB
-KernelPageSize:        4 kB
-Rss:               20480 kB
-VmFlags: rd wr mr mw me dd
-7f0004000000-7f0008000000 rw-p 00000000 00:00 0 %s
-Size:              65536 kB
-Rss:                1024 kB
-7f0009000000-7f0009001000 rw-p 00000000 00:00 0 [stack]
-Rss:                   8 kB
+%s
+7fffff000000-7fffff001000 rw-p 00000000 00:00 0                          [stack]
 """
+# Sixteen MiB from address 0x1000000 on: in one mapping, and in two side by side.
+WHOLE = "01000000-02000000 rw-p 00000000 00:00 0"
+SPLIT = "01000000-01800000 rw-p 00000000 00:00 0\n01800000-02000000 rw-s 00000000 00:00 0"
+START, SIZE = 0x1000000, 16 * 1024**2
 
 
-def resident(folder: Path, smaps: str, memory_mib: int) -> Optional[int]:
+def content(folder: Path, maps: str, full: List[int], swapped: Sequence[int] = ()) -> Optional[float]:
+    """A process whose pages of those numbers, counted from the start of the guest's memory, hold something."""
     (folder / "7").mkdir(exist_ok=True)
     (folder / "web1.pid").write_text("7\n")
-    (folder / "7" / "smaps").write_text(smaps)
-    return guest_load.resident_mib("web1", memory_mib, str(folder), str(folder))
+    (folder / "7" / "maps").write_text(maps)
+    with open(folder / "7" / "mem", "wb") as memory, open(folder / "7" / "pagemap", "wb") as marks:
+        memory.truncate(START + SIZE)
+        marks.truncate((START + SIZE) // guest_load.PAGE * 8)
+        for kind, pages in ((guest_load.PRESENT, full), (guest_load.SWAPPED, swapped)):
+            for page in pages:
+                marks.seek((START // guest_load.PAGE + page) * 8)
+                marks.write(kind.to_bytes(8, sys.byteorder))
+        for page in full:
+            memory.seek(START + page * guest_load.PAGE)
+            memory.write(b"x")
+    return guest_load.content_mib("web1", 16, str(folder), str(folder))
 
 
-def test_what_was_written_to_is_read_from_the_memory_map(tmp_path: Path) -> None:
-    assert resident(tmp_path, SMAPS % ("", ""), 128) == 21
-    assert resident(tmp_path, SMAPS % ("", ""), 64) == 20
-    assert resident(tmp_path, SMAPS % ("/memfd:pc.ram", ""), 128) is None
-    assert resident(tmp_path, SMAPS % ("", ""), 256) is None
-    assert guest_load.resident_mib("nobody", 128, str(tmp_path), str(tmp_path)) is None
+@pytest.mark.parametrize("maps", [WHOLE, SPLIT])
+def test_pages_that_hold_something_are_counted(tmp_path: Path, maps: str) -> None:
+    half, quarter = list(range(2048)), list(range(3072, 4096))
+    assert content(tmp_path, MAPS % maps, half) == 8.0
+    assert content(tmp_path, MAPS % maps, half, swapped=quarter) == 12.0
+    assert content(tmp_path, MAPS % maps, []) == 0.0
+
+
+def test_pages_that_are_present_and_empty_are_not(tmp_path: Path) -> None:
+    assert content(tmp_path, MAPS % WHOLE, list(range(4096))) == 16.0
+    (tmp_path / "7" / "mem").write_bytes(b"")
+    with open(tmp_path / "7" / "mem", "wb") as memory:
+        memory.truncate(START + SIZE)
+    assert guest_load.content_mib("web1", 16, str(tmp_path), str(tmp_path)) == 0.0
+
+
+def test_what_cannot_be_told_is_not_guessed(tmp_path: Path) -> None:
+    assert content(tmp_path, MAPS % WHOLE.replace("02000000", "02001000"), []) is None
+    assert content(tmp_path, MAPS % WHOLE.replace("rw-p", "---p"), []) is None
+    assert guest_load.content_mib("nobody", 16, str(tmp_path), str(tmp_path)) is None

@@ -23,7 +23,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.prediction impor
     words,
 )
 
-QUIET = Task(memory_mib=250, link_mib_s=25, link_from="link_mib_s", dirty_mib_s=0, is_resident_known=True)
+QUIET = Task(memory_mib=250, link_mib_s=25, link_from="link_mib_s", dirty_mib_s=0, is_content_known=True)
 PLAIN = Chosen()
 
 
@@ -73,7 +73,7 @@ def test_what_does_not_converge_is_said() -> None:
 
 
 def test_near_the_rate_of_the_link_confidence_is_low() -> None:
-    assert foretold(replace(QUIET, dirty_mib_s=24, is_resident_known=False)).confidence == "low"
+    assert foretold(replace(QUIET, dirty_mib_s=24, is_content_known=False)).confidence == "low"
     assert "was not measured" in foretold(replace(QUIET, dirty_mib_s=None)).because[0]
 
 
