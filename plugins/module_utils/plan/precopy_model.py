@@ -114,7 +114,8 @@ def simulate(
         if _switches_over(job, look, schedule if auto_converge else None):
             stop = job.remaining / share
             seconds = job.sent / share + stop
-            return Outcome(CONVERGED, seconds, stop, job.iteration, job.sent + job.remaining, acts)
+            # QEMU looks once more when the guest stands still.
+            return Outcome(CONVERGED, seconds, stop, job.iteration + 1, job.sent + job.remaining, acts)
         course, new = steer(course, _sample(job, turn * look))
         acts += new
         for act in new:

@@ -19,10 +19,17 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
     Wish,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Prediction, Task
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import ABORT, XBZRLE, Chosen, Schedule
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import (
+    ABORT,
+    POSTCOPY,
+    XBZRLE,
+    Chosen,
+    Schedule,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import formulas
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.precopy_model import CONVERGED, Guest, Outcome, simulate
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.rates import SETTLED
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.steering import BUFFERED_MIB
 
 # Setting up and handing over, beside what is sent.
 SETUP_S = 0.25
@@ -80,13 +87,19 @@ def predict(task: Task, schedule: Schedule, chosen: Chosen) -> Prediction:
     return replace(
         known,
         total_ms=int((SETUP_S + disk_s + outcome.seconds) * 1000) if moves else None,
-        downtime_ms=int(outcome.stop_s * 1000) + DEVICES_MS if moves else None,
+        downtime_ms=_downtime_ms(outcome, link, chosen) if moves else None,
         rounds=outcome.rounds,
         converges=outcome.ended_by == CONVERGED and not _was_extended(outcome, schedule),
         ends_by=_ends_by(outcome, schedule),
         confidence=confidence,
         because=because,
     )
+
+
+def _downtime_ms(outcome: Outcome, link: float, chosen: Chosen) -> int:
+    if outcome.ended_by == POSTCOPY:
+        return DEVICES_MS
+    return int((outcome.stop_s + BUFFERED_MIB * max(1, chosen.connections) / link) * 1000) + DEVICES_MS
 
 
 def _rate(link: float, chosen: Chosen) -> float:

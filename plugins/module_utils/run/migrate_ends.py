@@ -75,7 +75,7 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
         source=_end(ends.source, here, moving, images, certificates.found(ours, images)),
         dest=replace(dest, userfaultfd=_may_fault(images_there, dest.facts.libvirt_version)),
         sizes=_sizes(ends.source, here) if here else {},
-        load=measuring.load(moving.memory_mib) if measuring and moving else Load(),
+        load=measuring.load() if measuring else Load(),
     )
 
 
@@ -97,7 +97,9 @@ def _measuring(seen: Optional[Seen]) -> Optional[guest_load.Measuring]:
     if seen is None:
         return None
     status = domains.status(seen.dom)
-    return guest_load.Measuring(seen.dom) if status.state == RUNNING and not status.job else None
+    if seen.running is None or status.state != RUNNING or status.job:
+        return None
+    return guest_load.Measuring(seen.dom, seen.running.memory_mib)
 
 
 def _see(hv: Hypervisor, name: str) -> Optional[Seen]:

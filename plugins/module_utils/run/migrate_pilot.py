@@ -27,6 +27,7 @@ class Pilot:
             way.chosen.postcopy,
             limited=way.chosen.bandwidth_mib_s is not None,
             throttled=way.chosen.auto_converge,
+            connections=max(1, way.chosen.connections),
         )
 
     def steer(self, sample: Optional[Sample], elapsed_s: float) -> Sequence[Act]:

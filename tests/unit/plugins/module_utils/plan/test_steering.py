@@ -87,6 +87,14 @@ def test_never_more_than_the_bound() -> None:
     assert whats(acts) == [("downtime", 2000)]
 
 
+def test_what_is_on_its_way_counts_for_the_stop() -> None:
+    """1.7 MiB at 10 MiB/s: QEMU is allowed 170 ms less, and what fits by less than that does not fit."""
+    _course, acts = fly(begin(PLAIN, connections=1), rounds([18, 18]))
+    assert 1825 < (acts[0].value or 0) <= 1830 and ", and 2000 are allowed" in acts[0].why
+    _course, acts = fly(begin(PLAIN, connections=1, throttled=True), rounds([19, 19]))
+    assert acts == []
+
+
 def test_a_stop_that_does_not_fit_is_waited_for_and_then_given_up() -> None:
     course, acts = fly(begin(PLAIN, throttled=True), rounds([40] * 8))
     assert [act.what for act in acts] == ["abort"] and course.ended == "abort"
