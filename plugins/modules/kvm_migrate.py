@@ -319,7 +319,7 @@ acts:
   returned: after a live move
   type: list
   elements: dict
-  sample: [{at_ms: 6210, what: downtime, value: 2400, why: "48.0 MiB remain (least so far: 48.0), 25.0 MiB/s are sent"}]
+  sample: [{at_ms: 6210, what: extend, value: 2400, why: "48.0 MiB remain (least so far: 48.0), 25.0 MiB/s are sent"}]
 prediction:
   description:
     - What was expected of the move before it began. After it, V(measured) and V(ratio) (measured over predicted) stand beside.

@@ -22,6 +22,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import
     ABORT,
     BANDWIDTH,
     DOWNTIME,
+    EXTEND,
     PAUSE,
     POSTCOPY,
     Act,
@@ -169,6 +170,7 @@ def _do(dom: Any, act: Act, watched: Watched) -> None:
     """Only one of abort, pause and post-copy is the end of the move: the first, or an abort after a pause."""
     hands: Dict[str, Callable[[], Any]] = {
         DOWNTIME: lambda: dom.migrateSetMaxDowntime(act.value, 0),
+        EXTEND: lambda: dom.migrateSetMaxDowntime(act.value, 0),
         BANDWIDTH: lambda: dom.migrateSetMaxSpeed(act.value, 0),
         POSTCOPY: lambda: dom.migrateStartPostCopy(0),
         PAUSE: dom.suspend,

@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional, Tuple
 
 # What may be done at a stall, in Schedule.at_stall.
 EXTEND, POSTCOPY, PAUSE, ABORT = "extend", "postcopy", "pause", "abort"
-# What else may be done to a running move.
+# What else may be done to a running move. downtime: the next step of the ramp.
 DOWNTIME, BANDWIDTH = "downtime", "bandwidth"
 
 NEVER, IF_NEEDED, ALWAYS = "never", "if_needed", "always"

@@ -19,12 +19,14 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import
     ABORT,
     BANDWIDTH,
     DOWNTIME,
+    EXTEND,
     PAUSE,
     POSTCOPY,
     Act,
     Schedule,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.steering import begin, steer
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.course import begin
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.steering import steer
 
 CONVERGED = "converged"
 # How often a real move is looked at.
@@ -119,7 +121,7 @@ def simulate(
         course, new = steer(course, _sample(job, turn * look))
         acts += new
         for act in new:
-            if act.what == DOWNTIME:
+            if act.what in (DOWNTIME, EXTEND):
                 job.downtime_s = (act.value or 0) / 1000.0
             elif act.what == BANDWIDTH:
                 job.rate = min(job.rate, float(act.value or 1))

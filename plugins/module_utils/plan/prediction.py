@@ -21,15 +21,16 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Prediction, Task
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import (
     ABORT,
+    EXTEND,
     POSTCOPY,
     XBZRLE,
     Chosen,
     Schedule,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import formulas
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.course import BUFFERED_MIB
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.precopy_model import CONVERGED, Guest, Outcome, simulate
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.rates import SETTLED
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.steering import BUFFERED_MIB
 
 # Setting up and handing over, beside what is sent.
 SETUP_S = 0.25
@@ -89,8 +90,8 @@ def predict(task: Task, schedule: Schedule, chosen: Chosen) -> Prediction:
         total_ms=int((SETUP_S + disk_s + outcome.seconds) * 1000) if moves else None,
         downtime_ms=_downtime_ms(outcome, link, chosen) if moves else None,
         rounds=outcome.rounds,
-        converges=outcome.ended_by == CONVERGED and not _was_extended(outcome, schedule),
-        ends_by=_ends_by(outcome, schedule),
+        converges=outcome.ended_by == CONVERGED and not _is_extended(outcome),
+        ends_by=EXTEND if outcome.ended_by == CONVERGED and _is_extended(outcome) else outcome.ended_by,
         confidence=confidence,
         because=because,
     )
@@ -114,12 +115,8 @@ def compressing_mib_s(connections: int) -> float:
     return 150.0 * max(1, connections)
 
 
-def _was_extended(outcome: Outcome, schedule: Schedule) -> bool:
-    return any((act.value or 0) > schedule.downtime_top_ms or "allowed" in act.why for act in outcome.acts)
-
-
-def _ends_by(outcome: Outcome, schedule: Schedule) -> Optional[str]:
-    return "extend" if outcome.ended_by == CONVERGED and _was_extended(outcome, schedule) else outcome.ended_by
+def _is_extended(outcome: Outcome) -> bool:
+    return any(act.what == EXTEND for act in outcome.acts)
 
 
 def _confidence(task: Task, chosen: Chosen, rate: float, outcome: Outcome) -> Tuple[str, Tuple[str, ...]]:

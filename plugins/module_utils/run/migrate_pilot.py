@@ -11,7 +11,8 @@ from typing import List, Optional, Sequence
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Sample, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import ABORT, PAUSE, POSTCOPY, Act
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import overdue
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.steering import Course, begin, steer
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.course import Course, begin
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.steering import steer
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.way import Way
 
 

@@ -12,8 +12,9 @@ from typing import Any, Iterable, List, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Sample
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import Act
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.course import Course, begin
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.policies import POLICIES, ramp
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.steering import Course, begin, steer
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.steering import steer
 
 MUST, BALANCED = POLICIES["must_finish"], POLICIES["balanced"]
 PLAIN = replace(BALANCED, downtime_steps=1, stall_window=1.0, patience=4, at_stall=("extend", "pause", "abort"))
@@ -66,25 +67,25 @@ def test_no_stall_before_the_window_is_over() -> None:
     _course, acts = fly(begin(PLAIN), early)
     assert acts == []
     _course, acts = fly(begin(PLAIN), [*early, moment(12.1, 121, 10, 5)])
-    assert [act.what for act in acts] == ["downtime"]
+    assert [act.what for act in acts] == ["extend"]
 
 
 def test_less_by_more_than_four_percent_is_no_stall() -> None:
     _course, acts = fly(begin(PLAIN), rounds([10, 9.5, 9.0, 8.5, 8.1]))
     assert acts == []
     _course, acts = fly(begin(PLAIN), rounds([10, 9.8]))
-    assert [act.what for act in acts] == ["downtime"]
+    assert [act.what for act in acts] == ["extend"]
 
 
 def test_a_stop_that_fits_is_allowed_with_some_room() -> None:
     _course, acts = fly(begin(PLAIN), rounds([10, 10]))
-    assert whats(acts) == [("downtime", 1250)]
+    assert whats(acts) == [("extend", 1250)]
     assert "takes 1000 ms, and 2000 are allowed" in acts[0].why
 
 
 def test_never_more_than_the_bound() -> None:
     _course, acts = fly(begin(PLAIN), rounds([19, 19]))
-    assert whats(acts) == [("downtime", 2000)]
+    assert whats(acts) == [("extend", 2000)]
 
 
 def test_what_is_on_its_way_counts_for_the_stop() -> None:
@@ -105,7 +106,7 @@ def test_it_waits_for_a_local_minimum() -> None:
     _course, acts = fly(begin(PLAIN, throttled=True), rounds([10, 14, 12]))
     assert acts == []
     _course, acts = fly(begin(PLAIN, throttled=True), rounds([10, 14, 12, 10.3]))
-    assert [act.what for act in acts] == ["downtime"]
+    assert [act.what for act in acts] == ["extend"]
 
 
 def test_an_estimate_needs_a_rate() -> None:
@@ -115,7 +116,7 @@ def test_an_estimate_needs_a_rate() -> None:
 
 def test_after_a_longer_stop_did_not_help_the_guest_is_paused() -> None:
     course, acts = fly(begin(PLAIN), rounds([10, 10, 10, 10]))
-    assert [act.what for act in acts] == ["downtime", "pause"] and course.ended == "pause"
+    assert [act.what for act in acts] == ["extend", "pause"] and course.ended == "pause"
     _course, more = fly(course, rounds([10] * 9)[200:])
     assert more == [], "one pause is enough"
 
@@ -123,7 +124,7 @@ def test_after_a_longer_stop_did_not_help_the_guest_is_paused() -> None:
 def test_what_cannot_converge_is_not_waited_for() -> None:
     """The guest was seen to write faster than the link carries: the longer stop is allowed at the first sync."""
     _course, acts = fly(begin(PLAIN, dirty_mib_s=12), rounds([10]))
-    assert whats(acts) == [("downtime", 1250)] and "12.0 MiB/s written" in acts[0].why
+    assert whats(acts) == [("extend", 1250)] and "12.0 MiB/s written" in acts[0].why
     _course, acts = fly(begin(PLAIN, dirty_mib_s=6), rounds([10]))
     assert acts == []
 
@@ -173,7 +174,7 @@ def test_compression_is_counted_in_what_qemu_is_allowed() -> None:
         for sample, plain in zip(wire, rounds([10, 10]), strict=True)
     ]
     _course, acts = fly(begin(PLAIN), pages)
-    assert [act.what for act in acts] == ["downtime"] and 3700 <= (acts[0].value or 0) <= 3751
+    assert [act.what for act in acts] == ["extend"] and 3700 <= (acts[0].value or 0) <= 3751
 
 
 def test_long_moves_do_not_gather_marks() -> None:
