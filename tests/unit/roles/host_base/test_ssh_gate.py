@@ -262,9 +262,9 @@ def test_places_are_those_of_the_pools(tmp_path: Path) -> None:
     assert volumes == {"/dev/vg0"}
 
 
-def test_this_is_protocol_1() -> None:
+def test_this_is_protocol_2() -> None:
     """Whoever changes one of these raises PROTOCOL and this test."""
-    assert far_side.PROTOCOL == 1
+    assert far_side.PROTOCOL == 2
     served = (far_side.look, far_side.digest, far_side.receive, far_side.publish, far_side.remove)
     assert {act.__name__: list(inspect.signature(act).parameters) for act in served} == {
         "look": ["paths"],
