@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from dataclasses import replace
 from typing import Any, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import guest_pages
@@ -22,6 +24,9 @@ WITHIN_S = 5.0
 PAGE_SAMPLING = 0
 # Of its pages QEMU samples so many per GiB (migration/dirtyrate.h, DIRTYRATE_DEFAULT_SAMPLE_PAGES).
 QEMU_SAMPLES_PER_GIB = 512
+# With fewer changed pages, or more of them new in the second half, chance decides what the working set seems to be.
+FEWEST_PAGES = 64
+MOST_LEFT = 0.8
 
 
 class Measuring:
@@ -43,13 +48,14 @@ class Measuring:
 
     def load(self) -> Load:
         """QEMU's sample is small; a larger one of our own, of the same kind and the same second, is counted with it."""
+        own = self._own()
         theirs = self._rate() if self._began else None
-        ours, content = self._own()
-        if theirs is None or ours is None:
-            return Load(theirs if ours is None else ours, content)
-        weight = self._memory_mib * QEMU_SAMPLES_PER_GIB / 1024.0
-        own = float(guest_pages.SAMPLED_PAGES)
-        return Load((weight * theirs + own * ours) / (weight + own), content)
+        if own is None or own.dirty_mib_s is None:
+            return Load(dirty_mib_s=theirs)
+        if theirs is None:
+            return own
+        weight, ours = self._memory_mib * QEMU_SAMPLES_PER_GIB / 1024.0, float(guest_pages.SAMPLED_PAGES)
+        return replace(own, dirty_mib_s=(weight * theirs + ours * own.dirty_mib_s) / (weight + ours))
 
     def _rate(self) -> Optional[float]:
         threading.Event().wait(max(0.0, self._since + MEASURED_S - time.monotonic()))
@@ -67,16 +73,39 @@ class Measuring:
                 return None
             threading.Event().wait(0.05)
 
-    def _own(self) -> Tuple[Optional[float], Optional[float]]:
-        """MiB/s written to, and MiB that are not empty."""
-        if self._before is None:
-            return None, None
-        threading.Event().wait(max(0.0, self._since + MEASURED_S - time.monotonic()))
-        seconds = time.monotonic() - self._since
-        after = guest_pages.look(self._dom.name(), self._memory_mib * MIB)
-        if after is None or len(after) != len(self._before):
-            return None, None
-        per_page = self._memory_mib / float(len(after))
-        changed = sum(1 for old, new in zip(self._before, after) if old != new)
-        full = sum(1 for page in after if page != guest_pages.EMPTY)
-        return changed * per_page / seconds, full * per_page
+    def _own(self) -> Optional[Load]:
+        """From three looks: at the start, in the middle, at the end of the second."""
+        looks = [self._before]
+        times = [0.0]
+        for part in (0.5, 1.0):
+            threading.Event().wait(max(0.0, self._since + MEASURED_S * part - time.monotonic()))
+            looks.append(guest_pages.look(self._dom.name(), self._memory_mib * MIB))
+            times.append(time.monotonic() - self._since)
+        first, middle, last = looks
+        if first is None or middle is None or last is None or len({len(look) for look in looks if look}) != 1:
+            return None
+        per_page = self._memory_mib / float(len(last))
+        half = sum(1 for old, new in zip(first, middle) if old != new)
+        whole = sum(1 for old, new in zip(first, last) if old != new)
+        working_set, written = saturation(half, whole, times[1], times[2])
+        return Load(
+            dirty_mib_s=whole * per_page / times[2],
+            content_mib=per_page * sum(1 for page in last if page != guest_pages.EMPTY),
+            working_set_mib=None if working_set is None else working_set * per_page,
+            written_mib_s=None if written is None else written * per_page,
+        )
+
+
+def saturation(half: int, whole: int, middle_s: float, end_s: float) -> Tuple[Optional[float], Optional[float]]:
+    """(working set, written per second) in pages, from how many had changed in the middle and at the end.
+
+    From D(t) = W (1 - e^(-d t / W)). (None, None) when too few changed, or as many in each half: then it is large.
+    """
+    if whole < FEWEST_PAGES or half <= 0 or not 1.6 < end_s / middle_s < 2.5:
+        return None, None
+    # With twice the time, the whole over the half is 1 + e^(-d t / W).
+    left = min(1.0, max(0.02, whole / float(half) - 1.0))
+    if left > MOST_LEFT:
+        return None, None
+    working_set = half / (1.0 - left)
+    return working_set, -working_set * math.log(left) / middle_s

@@ -15,16 +15,19 @@ class Load:
     """The guest as measured before the move. None: not measured.
 
     dirty_mib_s: memory written to, as QEMU's page sampling sees it within a second. content_mib: memory that is not
-    empty; an empty page goes as a mark.
+    empty; an empty page goes as a mark. working_set_mib: the memory it writes to, over and over; written_mib_s: how fast it
+    does that, which is more than dirty_mib_s when it comes back to the same pages within the second.
     """
 
     dirty_mib_s: Optional[float] = None
     content_mib: Optional[float] = None
+    working_set_mib: Optional[float] = None
+    written_mib_s: Optional[float] = None
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be moved. link_mib_s: None when it is not known; link_from: where that number comes from."""
+    """What is to be moved. link_mib_s: None when it is not known; link_from: where that number comes from. The rest: see Load."""
 
     memory_mib: float
     link_mib_s: Optional[float] = None
@@ -32,6 +35,8 @@ class Task:
     dirty_mib_s: Optional[float] = None
     disk_mib: float = 0.0
     is_content_known: bool = False
+    working_set_mib: Optional[float] = None
+    written_mib_s: Optional[float] = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import
     Schedule,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import encryption, formulas, postcopy
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.prediction import compressing_mib_s
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.prediction import (
+    compressing_mib_s,
+    working_set_of,
+)
 
 # libvirt NEWS 9.4.0: zlib and zstd over parallel connections.
 COMPRESSES_SINCE = 9004000
@@ -144,10 +147,9 @@ def _is_slowing_needed(schedule: Schedule, task: Task) -> Tuple[bool, str]:
         return True, "the guest writes %.1f MiB/s, and the rate of the link is not known" % dirty
     if dirty < CONVERGES_BELOW * link:
         return False, "the guest writes %.1f MiB/s, and the link carries %.1f" % (dirty, link)
-    stop = (
-        formulas.stop_s(formulas.least_stop_mib(task.memory_mib, link, max(dirty, link)) or task.memory_mib, link)
-        * 1000
-    )
+    working_set = working_set_of(task)
+    remaining = formulas.least_stop_mib(working_set, link, task.written_mib_s or dirty) or working_set
+    stop = formulas.stop_s(remaining, link) * 1000
     rate = "the guest writes %.1f MiB/s, and the link carries %.1f: " % (dirty, link)
     if (EXTEND in schedule.at_stall or PAUSE in schedule.at_stall) and stop <= schedule.pause_most_ms:
         return False, rate + "a stop of at most %d ms ends the move, and %d are allowed" % (

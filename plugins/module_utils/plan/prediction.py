@@ -53,6 +53,8 @@ def task_of(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Task:
         dirty_mib_s=load.dirty_mib_s,
         disk_mib=sum(move.allocated for move in moves if move.way == COPY) / MIB,
         is_content_known=load.content_mib is not None,
+        working_set_mib=load.working_set_mib,
+        written_mib_s=load.written_mib_s,
     )
 
 
@@ -80,7 +82,7 @@ def predict(task: Task, schedule: Schedule, chosen: Chosen) -> Prediction:
         return replace(known, because=("the rate of the link is not known before it is measured; say link_mib_s",))
     link = task.link_mib_s * schedule.bandwidth_share_percent / 100.0
     rate = _rate(link, chosen) * 100.0 / schedule.bandwidth_share_percent
-    guest = Guest(task.memory_mib, task.dirty_mib_s or 0.0, task.memory_mib)
+    guest = Guest(task.memory_mib, task.written_mib_s or task.dirty_mib_s or 0.0, working_set_of(task))
     outcome = simulate(guest, rate, schedule, chosen.auto_converge, chosen.postcopy, task.dirty_mib_s is not None)
     confidence, because = _confidence(task, chosen, rate, outcome)
     disk_s = formulas.disk_s(task.disk_mib, link) or 0.0
@@ -95,6 +97,11 @@ def predict(task: Task, schedule: Schedule, chosen: Chosen) -> Prediction:
         confidence=confidence,
         because=because,
     )
+
+
+def working_set_of(task: Task) -> float:
+    """When it is not known, the worst."""
+    return task.memory_mib if task.working_set_mib is None else min(task.working_set_mib, task.memory_mib)
 
 
 def _downtime_ms(outcome: Outcome, link: float, chosen: Chosen) -> int:
@@ -131,7 +138,7 @@ def _confidence(task: Task, chosen: Chosen, rate: float, outcome: Outcome) -> Tu
         doubts.append("that the link carries bandwidth_mib_s is taken for granted")
     if chosen.compression is not None:
         doubts.append("how well the memory compresses is not known")
-    if outcome.ended_by != CONVERGED or chosen.auto_converge:
+    if task.working_set_mib is None and (_is_extended(outcome) or outcome.ended_by != CONVERGED):
         doubts.append("the working set is taken to be all memory in use")
     return ("high", "medium", "low")[min(len(doubts), 2)], tuple(doubts)
 

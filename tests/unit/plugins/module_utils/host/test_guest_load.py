@@ -130,7 +130,7 @@ def test_what_cannot_be_told_is_not_guessed(tmp_path: Path) -> None:
 
 def test_both_samples_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of 16 MiB changed within the second; QEMU's eight samples say 12 MiB/s."""
-    looks = iter(("a", "b"))
+    looks = iter(("a", "b", "c"))
 
     def look(name: str, size: int) -> Any:
         process(tmp_path, WHOLE, HALF, text=next(looks).encode())
@@ -140,5 +140,20 @@ def test_both_samples_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(guest_pages, "look", look)
     load = guest_load.Measuring(Guest([libvirt.VIR_DOMAIN_DIRTYRATE_MEASURED]), 16).load()
     assert load.content_mib == 8.0 and load.dirty_mib_s is not None
+    # The same half in both halves of the second; unless the machine was so busy that they were no halves.
+    assert load.working_set_mib is None or load.working_set_mib == pytest.approx(8.0, rel=0.03)
     # On a busy machine the second is longer, and the rate lower.
     assert 0.5 < load.dirty_mib_s < 8.1
+
+
+def test_the_working_set_shows_where_the_second_half_brings_little_new() -> None:
+    working_set, written = guest_load.saturation(300, 400, 0.5, 1.0)
+    assert working_set == pytest.approx(450) and written == pytest.approx(450 * 1.0986 * 2, rel=0.01)
+    # All of it in the first half already.
+    working_set, _written = guest_load.saturation(400, 400, 0.5, 1.0)
+    assert working_set == pytest.approx(408, rel=0.01)
+
+
+@pytest.mark.parametrize("seen", [(200, 400, 0.5, 1.0), (20, 30, 0.5, 1.0), (0, 100, 0.5, 1.0), (300, 400, 0.9, 1.0)])
+def test_or_it_is_not_told(seen: Tuple[int, int, float, float]) -> None:
+    assert guest_load.saturation(*seen) == (None, None)

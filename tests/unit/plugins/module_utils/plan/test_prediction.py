@@ -72,6 +72,14 @@ def test_what_does_not_converge_is_said() -> None:
     assert told.ends_by == "abort" and told.total_ms is None and "given up" in words(told)
 
 
+def test_a_small_working_set_makes_a_short_stop() -> None:
+    """F6: nearly all of the 50 MiB remain, at 25 MiB/s."""
+    busy = replace(QUIET, dirty_mib_s=48, written_mib_s=120, working_set_mib=50)
+    told = foretold(busy)
+    assert told.ends_by == "extend" and 1900 < (told.downtime_ms or 0) < 2200 and told.confidence == "high"
+    assert told.total_ms == pytest.approx((10 + 2 + SETUP_S) * 1000, rel=0.06)
+
+
 def test_near_the_rate_of_the_link_confidence_is_low() -> None:
     assert foretold(replace(QUIET, dirty_mib_s=24, is_content_known=False)).confidence == "low"
     assert "was not measured" in foretold(replace(QUIET, dirty_mib_s=None)).because[0]
