@@ -33,7 +33,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.precopy_model im
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.rates import SETTLED
 
 # Setting up and handing over, beside what is sent.
-SETUP_S = 0.25
+SETUP_S = 0.4
 # State of devices, and the messages between the two QEMUs, in every stop.
 DEVICES_MS = 20
 # Of ordinary memory under zstd at level 1 (2.9 was measured on program code); a prediction rather expects less.
