@@ -141,14 +141,10 @@ def read(dom: Any, inactive: bool = True) -> Tuple[Domain, str]:
     return read_domain(xml, "XML of domain %s" % dom.name()), xml
 
 
-def read_with_secrets(dom: Any, migratable: bool = False) -> str:
-    """The inactive XML with its passwords, only to be defined again: never into a diff, a log or a result.
-
-    migratable: without what this release adds by itself and an older one does not know.
-    """
-    names = ["VIR_DOMAIN_XML_INACTIVE", "VIR_DOMAIN_XML_SECURE"] + (["VIR_DOMAIN_XML_MIGRATABLE"] if migratable else [])
+def read_with_secrets(dom: Any) -> str:
+    """The inactive XML with its passwords, only to be defined again: never into a diff, a log or a result."""
     with said("read the configuration of domain %s" % dom.name(), side_of(dom)):
-        return str(dom.XMLDesc(flag(*names)))
+        return str(dom.XMLDesc(flag("VIR_DOMAIN_XML_INACTIVE", "VIR_DOMAIN_XML_SECURE")))
 
 
 def side_of(dom: Any) -> str:

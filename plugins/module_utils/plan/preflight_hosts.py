@@ -15,7 +15,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.question import 
 
 # Memory that QEMU itself and the page tables need beside the guest's own.
 OVERHEAD_MIB = 64
-KIB_PER_MIB = 1024
 
 # What a live move needs of both libvirts: (since, what, whether this move needs it). libvirt-domain.h and NEWS.
 NEEDED_SINCE = (
