@@ -93,10 +93,13 @@ options:
       - What stays on the source when the guest has moved. An outdated copy could be started by mistake, so nothing does unless
         said.
       - V(nothing) removes the definition and the disks that were copied.
+      - V(definition) keeps the definition, and removes the disks that were copied. The definition is marked in its metadata,
+        loses its autostart, and gets a read-only disk without a file, so that libvirt refuses to start it. The next move
+        back replaces it.
       - V(disks) removes the definition and keeps the disks. The next move back replaces them, and until then they can serve
         as a copy of the moment when the guest left.
     type: str
-    choices: [nothing, disks]
+    choices: [nothing, definition, disks]
     default: nothing
     version_added: 0.1.0
   snapshots:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, PreflightError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import same_image, temporary_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal
@@ -35,6 +35,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import 
     KEEP,
     MISSING,
     OFF,
+    Keep,
     presence,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import Recovery, recover
@@ -43,7 +44,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import 
 # another UUID is no twin; the preflight refuses it.
 CARRIES = ("copy-nvram", "copy-state")
 # What remains to be done once the guest lives on the destination.
-CLOSING_ACTIONS = ("autostart", "remove-source-disk", "remember-kept")
+CLOSING_ACTIONS = ("keep-definition", "autostart", "remove-source-disk", "remember-kept")
 
 ANSWERS: Dict[Tuple[str, str], str] = {
     (MISSING, MISSING): "nowhere",
@@ -150,11 +151,7 @@ def _refuse_impossible(answer: str, wish: Wish, found: Found) -> None:
     attempted = "Moving %s to %s is not possible" % (wish.name, found.dest.side)
     sides = (found.source.side, found.dest.side)
     if answer == "nowhere":
-        raise CannotConverge(
-            attempted,
-            "neither %s nor %s has a domain of that name" % sides,
-            "Run the task on the host that has it, or create it with kvm_domain",
-        )
+        raise _nowhere(attempted, found)
     if answer == "twice":
         detail = "%s RUNS ON BOTH %s AND %s, and both may be writing to its disks" % (wish.name, sides[0], sides[1])
         alarm = catalogue.concern("runs-twice", detail)
@@ -166,6 +163,17 @@ def _refuse_impossible(answer: str, wish: Wish, found: Found) -> None:
             "mode is %s, but on %s the domain is %s" % (wish.mode, sides[0], presence(found.source)),
             "Say mode: auto, or %s" % remedy,
         )
+
+
+def _nowhere(attempted: str, found: Found) -> CannotConverge:
+    words = "neither %s nor %s has a domain of that name" % (found.source.side, found.dest.side)
+    remedy = "Run the task on the host that has it, or create it with kvm_domain"
+    for end in (found.source, found.dest):
+        host = moved_to(end.domain) if end.domain else None
+        if host:
+            words = "it has moved to %s; %s only keeps a definition of it" % (host, end.side)
+            remedy = "Run the task on %s. If that host is lost for good, see docs/recovery.md of the collection" % host
+    return CannotConverge(attempted, words, remedy)
 
 
 def _places(wish: Wish, found: Found) -> Tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -248,10 +256,20 @@ def _copy_words(move: DiskMove, dest: str) -> str:
     return "copy %s (%d MiB allocated) to %s%s and verify it by hash" % (move.path, move.allocated // MIB, dest, there)
 
 
+def _keep(wish: Wish, found: Found) -> Keep:
+    """A transient guest has no definition that could stay."""
+    keep, status = KEEP[wish.keep_source], found.source.status
+    return keep if status is None or status.persistent else keep._replace(definition=False)
+
+
 def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Step]:
-    keep, source = KEEP[wish.keep_source], found.source.side
+    keep, source = _keep(wish, found), found.source.side
     kept = [move.path for move in copies if keep.disks]
     steps = []
+    if keep.definition:
+        words = "keep the definition of %s on %s, marked and unable to start" % (wish.name, source)
+        uuid = found.source.domain.uuid if found.source.domain else ""
+        steps.append(Step("keep-definition", words, {"host": wish.host, "uuid": uuid}))
     if found.source.status and found.source.status.autostart and found.source.status.persistent:
         steps.append(Step("autostart", "let %s start with %s" % (wish.name, found.dest.side)))
     for move in copies if not keep.disks else ():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import (
@@ -216,7 +216,8 @@ def _remove(paths: List[str], found: Found) -> Tuple[List[Step], Found]:
 
 def _finish(note: Journal, found: Found) -> List[Step]:
     steps = []
-    if presence(found.source) == OFF:
+    kept = found.source.domain
+    if presence(found.source) == OFF and not any(step.action == "keep-definition" for step in note.closing):
         words = "remove the outdated definition of %s from %s: it lives on %s" % (note.name, note.source, note.dest)
         steps.append(Step("undefine-source", words))
     for step in note.closing:
@@ -227,6 +228,7 @@ def _finish(note: Journal, found: Found) -> List[Step]:
         set_already = step.action == "autostart" and found.dest.status is not None and found.dest.status.autostart
         done = {
             "autostart": set_already,
+            "keep-definition": kept is not None and moved_to(kept) is not None,
             "remove-source-disk": gone or bool(used),
         }
         if not done.get(step.action):

@@ -115,6 +115,7 @@ class MigrateJob(Job[Found]):
         take = migrate_live.take if move.answer == LIVE else migrate_offline.take
         notes = migrate_journal.Notes(self.ends, move.journal)
         notes.begin()
+        migrate_closing.prepare(self.wish, self.ends, move.journal.closing)
         return take(self.wish, self.ends, replace(plan, steps=tuple(steps)), found, notes)
 
     def _insist(self, plan: Plan, found: Found) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal as notebook
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import kept_definition
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import ARRIVING, LEAVING, Journal
@@ -58,3 +59,4 @@ class Notes:
             if self.journal.created:
                 notebook.forget(self._ends.files_of_dest, ARRIVING, self.journal.uuid)
             notebook.forget(HERE, LEAVING, self.journal.uuid)
+            kept_definition.drop(self.journal.uuid)

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import definitions, domains, files, lifecycle, pools
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    definitions,
+    domains,
+    files,
+    kept_definition,
+    lifecycle,
+    pools,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal as notebook
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
@@ -53,6 +60,8 @@ def _remove(ends: Ends, step: Step) -> None:
 def _forget(ends: Ends, step: Step) -> None:
     for role in step.args["roles"]:
         notebook.forget(HERE if role == LEAVING else ends.files_of_dest, role, step.args["uuid"])
+        if role == LEAVING:
+            kept_definition.drop(step.args["uuid"])
 
 
 _HANDS: Dict[str, Callable[[Wish, Ends, Step], Any]] = {

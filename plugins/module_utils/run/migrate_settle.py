@@ -12,6 +12,7 @@ from typing import Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, live_migration
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Watched
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import settlement
@@ -49,13 +50,19 @@ def _agreed(wish: Wish, ends: Ends, watched: Watched) -> bool:
 
 
 def both_say(wish: Wish, ends: Ends) -> Tuple[str, str]:
-    """What the source and the destination say of the domain; see plan/settlement.py for the words."""
+    """What the source and the destination say of the domain; see plan/settlement.py for the words.
+
+    A definition that was only kept, and cannot start, is as good as none.
+    """
     return _says(ends.source, wish.name), _says(ends.dest, wish.name)
 
 
 def _says(hv: Hypervisor, name: str) -> str:
     try:
         dom = domains.find(hv, name)
-        return domains.status(dom).state if dom is not None else settlement.ABSENT
+        if dom is None:
+            return settlement.ABSENT
+        state = domains.status(dom).state
+        return settlement.ABSENT if state not in ACTIVE_STATES and moved_to(domains.read(dom)[0]) else state
     except HostError:
         return settlement.SILENT

@@ -40,7 +40,7 @@ from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.migra
 
 DOCS = Path(__file__).parents[5] / "docs" / "recovery.md"
 STATES = (recovery.MISSING, recovery.OFF, recovery.HALTED, recovery.ACTIVE)
-KEEPS = ("nothing", "disks")
+KEEPS = ("nothing", "definition", "disks")
 
 
 def moments(state: str, keep: str) -> List[Tuple[str, World]]:
@@ -54,11 +54,11 @@ def moments(state: str, keep: str) -> List[Tuple[str, World]]:
 
 def check_moved(world: World, keep: str) -> None:
     assert world.dest.state in ("running", "off") and world.dest.autostart
-    assert world.source.state is None
+    assert world.source.state == ("kept" if keep == "definition" else None)
     assert (DISK in world.source.files) is (keep == "disks")
     assert DISK in world.dest.files
     assert not [path for path in (*world.source.files, *world.dest.files) if "kvmops-part" in path]
-    assert world.source.note is None and world.dest.note is None
+    assert world.source.note is None and world.dest.note is None and not world.source.aside
 
 
 def recovered(world: World, keep: str) -> bool:
@@ -92,7 +92,7 @@ def test_the_module_is_killed_at_any_moment(state: str, keep: str) -> None:
             assert recovered(world, keep), moment
 
 
-@pytest.mark.parametrize(("state", "keep"), [("running", "nothing"), ("off", "nothing"), ("running", "disks")])
+@pytest.mark.parametrize(("state", "keep"), [("running", "nothing"), ("off", "nothing"), ("running", "definition")])
 def test_and_killed_again_while_it_recovers(state: str, keep: str) -> None:
     for moment, stopped in moments(state, keep):
         for first in settle_libvirt(stopped):
