@@ -130,13 +130,14 @@ def test_an_offline_copy_cut_short_leaves_the_source_the_owner(clean: Lab) -> No
 
 
 def test_a_longer_downtime_lets_a_busy_guest_move(clean: Lab) -> None:
-    """QEMU switches over when it expects to stay below the downtime allowed; the option must reach it."""
+    """QEMU switches over when it expects to stay below the downtime allowed: little at first, then what the option allows."""
     start_web1(clean, cmdline="kvmops.dirty_mib_s=20 kvmops.dirty_set_mib=40")
     move = Running(clean, name="web1", host="kvm2", bandwidth_mib_s=8, max_downtime_ms=8000, timeout_s=120)
     until(lambda: copying(clean), 30, "the copy began")
-    assert clean.virsh("kvm1", "migrate-getmaxdowntime", "web1") == "8000"
+    assert clean.virsh("kvm1", "migrate-getmaxdowntime", "web1") == "50"
     moved = move.result()
     assert moved["changed"] and moved["ended_by"] is None
+    assert max(act["value"] or 0 for act in moved["acts"]) > 2000 and moved["metrics"]["downtime_ms"] <= 8000
     assert clean.owners("web1", HOSTS) == ["kvm2"] and answers(clean, 101)
 
 

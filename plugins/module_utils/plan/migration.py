@@ -28,7 +28,13 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import concerns as catalogue
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption, left_behind, redirect
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import (
+    disk_moves,
+    encryption,
+    left_behind,
+    prediction,
+    redirect,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import errors, preflight
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import (
     ACTIVE,
@@ -39,6 +45,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import 
     presence,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import Recovery, recover
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.way import Way, way_of
 
 # (source, destination) -> answer, when both hold the same UUID or one holds nothing. A domain of the same name with
 # another UUID is no twin; the preflight refuses it.
@@ -62,7 +69,7 @@ ANSWERS: Dict[Tuple[str, str], str] = {
 @dataclass(frozen=True)
 class MovePlan:
     """plan: the steps. answer: the row's answer, or "finish" for the rest of a move that was cut short. moves, concerns:
-    what was decided and noticed on the way. journal: what is to be noted before the first step of a move.
+    what was decided and noticed on the way. journal: what is to be noted before the first step of a move. how: of a live move.
     """
 
     plan: Plan
@@ -70,6 +77,7 @@ class MovePlan:
     moves: Tuple[DiskMove, ...] = ()
     concerns: Tuple[Concern, ...] = ()
     journal: Optional[Journal] = None
+    how: Optional[Way] = None
 
 
 def is_itself(wish: Wish, hostname: str) -> bool:
@@ -94,16 +102,19 @@ def plan_move(wish: Wish, found: Found) -> MovePlan:
         )
         return MovePlan(Plan(before=after, after=after, warnings=(*recovery.warnings, warning)), answer)
     moves, disk_concerns = disk_moves.decide(found, wish)
-    concerns = disk_concerns + preflight(wish, found, answer, moves) + encryption.concerns(wish, found, answer)
+    concerns = disk_concerns + encryption.concerns(wish, found, answer)
+    wish = encryption.decided(wish, found)
+    how = way_of(wish, found, moves) if answer == LIVE else None
+    concerns += preflight(wish, found, answer, moves, how.schedule if how else None)
     concerns += left_behind.concerns(wish, found, answer, moves)
     if errors(concerns):
         raise PreflightError(
             "Moving %s from %s to %s" % (wish.name, found.source.side, found.dest.side), errors(concerns)
         )
-    steps = (_live_steps if answer == LIVE else _offline_steps)(wish, found, moves)
+    steps = _live_steps(wish, found, moves, how) if how else _offline_steps(wish, found, moves)
     warnings = recovery.warnings + tuple(concern.detail for concern in concerns if concern.level == WARNING)
     plan = Plan((*recovery.steps, *steps), before, after, warnings)
-    return MovePlan(plan, answer, moves, concerns, _journal(wish, found, answer, steps))
+    return MovePlan(plan, answer, moves, concerns, _journal(wish, found, answer, steps), how)
 
 
 def _journal(wish: Wish, found: Found, mode: str, steps: List[Step]) -> Journal:
@@ -183,7 +194,7 @@ def _places(wish: Wish, found: Found) -> Tuple[Mapping[str, Any], Mapping[str, A
     return dict(shape, host=found.source.side), dict(shape, host=found.dest.side)
 
 
-def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[Step]:
+def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...], how: Way) -> List[Step]:
     domain, dest = found.source.effective, found.dest.side
     copies = [move for move in moves if move.way == COPY]
     steps = [
@@ -198,11 +209,16 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[S
     steps.append(
         Step(
             "migrate",
-            _live_words(domain, found, wish, copies) + redirect.words(redirect.redirect_of(wish, found, moves)),
+            "%s: %s%s"
+            % (
+                _live_words(domain, found, wish, copies),
+                prediction.words(how.prediction),
+                redirect.words(redirect.redirect_of(wish, found, moves)),
+            ),
             {
                 "copy": tuple(move.target for move in copies),
                 "allocated": sum(move.allocated for move in copies),
-                "connections": encryption.connections(wish, found),
+                "connections": how.chosen.connections,
                 "redirect": redirect.redirect_of(wish, found, moves),
             },
         )

@@ -15,12 +15,13 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken, holding, standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import watching
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migrate_request import read_wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, is_itself, plan_move
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.policies import BALANCED, POLICIES
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import KEEP
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.summary import summary
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import (
@@ -46,6 +47,21 @@ PROBE_OPTIONS: Dict[str, Any] = {
     "before_s": {"type": "float", "default": 2.0},
     "after_s": {"type": "float", "default": 2.0},
 }
+SCHEDULE_OPTIONS: Dict[str, Any] = {
+    "downtime_start_ms": {"type": "int"},
+    "downtime_top_ms": {"type": "int"},
+    "downtime_steps": {"type": "int"},
+    "pause_most_ms": {"type": "int"},
+    "connections": {"type": "int"},
+    "compression": {"type": "str"},
+    "auto_converge": {"type": "str"},
+    "throttle_start_percent": {"type": "int"},
+    "throttle_step_percent": {"type": "int"},
+    "bandwidth_share_percent": {"type": "int"},
+    "stall_window": {"type": "float"},
+    "patience": {"type": "int"},
+    "at_stall": {"type": "list", "elements": "str"},
+}
 OPTIONS: Dict[str, Any] = {
     "name": {"type": "str", "required": True, "aliases": ["guest"]},
     "host": {"type": "str"},
@@ -56,14 +72,18 @@ OPTIONS: Dict[str, Any] = {
     "max_downtime_ms": {"type": "int"},
     "bandwidth_mib_s": {"type": "int"},
     "timeout_s": {"type": "int"},
-    "on_timeout": {"type": "str", "choices": ["abort", "pause"], "default": "abort"},
-    "tls": {"type": "bool", "default": False},
+    "on_timeout": {"type": "str", "choices": ["abort", "pause", "postcopy"], "default": "abort"},
+    "tls": {"type": "bool"},
     "tls_destination": {"type": "str"},
     "keep_source": {"type": "str", "choices": list(KEEP), "default": "nothing"},
     "snapshots": {"type": "str", "choices": ["refuse", "carry"], "default": "refuse"},
     "probe": {"type": "dict", "options": PROBE_OPTIONS},
     "network_map": {"type": "dict"},
     "pool_map": {"type": "dict"},
+    "policy": {"type": "str", "choices": list(POLICIES), "default": BALANCED},
+    "schedule": {"type": "dict", "options": SCHEDULE_OPTIONS},
+    "allow_postcopy": {"type": "bool", "default": False},
+    "link_mib_s": {"type": "float"},
 }
 
 
@@ -112,11 +132,13 @@ class MigrateJob(Job[Found]):
         steps = [step for step in plan.steps if not self._is_taken(step, alone=move.journal is None)]
         if move.journal is None:
             return {}
-        take = migrate_live.take if move.answer == LIVE else migrate_offline.take
         notes = migrate_journal.Notes(self.ends, move.journal)
         notes.begin()
         migrate_closing.prepare(self.wish, self.ends, move.journal.closing)
-        return take(self.wish, self.ends, replace(plan, steps=tuple(steps)), found, notes)
+        rest = replace(plan, steps=tuple(steps))
+        if move.how is not None:
+            return migrate_live.take(self.wish, self.ends, rest, found, notes, move.how)
+        return migrate_offline.take(self.wish, self.ends, rest, found, notes)
 
     def _insist(self, plan: Plan, found: Found) -> None:
         """The run whose notes were read may have ended just before this one got the lock: then they prove nothing."""
@@ -146,6 +168,8 @@ class MigrateJob(Job[Found]):
             "disks": [disk.as_dict() for disk in move.moves] if move else [],
             "concerns": [concern.as_dict() for concern in move.concerns] if move else [],
         }
+        if move and move.how:
+            told.update(move.how.as_dict())
         outcome = dict(outcome or {})
         noticed = outcome.pop("noticed", [])
         told["concerns"] = told["concerns"] + noticed

@@ -15,6 +15,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     certificates,
     domains,
     files,
+    guest_load,
     guest_lock,
     hosting,
     journal,
@@ -27,17 +28,22 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.demands_xml import read_demands
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, save_path, tpm_folder
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import RUNNING, Domain, save_path, tpm_folder
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.hosting import Demands, Hosting
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import ARRIVING, LEAVING, Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Load
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight_storage import other_files
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import path_there
 
 # virtlockd is started by its socket, when the first guest needs it, and stays.
 LOCKING, LOCKABLE = "/run/virtlockd.pid", "/run/libvirt/virtlockd-sock"
+
+USERFAULTFD = "/proc/sys/vm/unprivileged_userfaultfd"
+USERFAULTFD_DEVICE = "/dev/userfaultfd"
 
 
 class Ends(NamedTuple):
@@ -68,23 +74,29 @@ class Seen(NamedTuple):
 def observe_ends(wish: Wish, ends: Ends) -> Found:
     """Both ends. Changes nothing. Raises HostError."""
     here, there = _see(ends.source, wish.name), _see(ends.dest, wish.name)
+    measuring = _measuring(here)
     pools_here, pools_there = pools.list_pools(ends.source), pools.list_pools(ends.dest)
     paths = [*_paths(here), *_state_files(here)] if here else []
     uuid = (here or there).config.uuid if here or there else None  # type: ignore[union-attr]
     ours, theirs = (
-        (certificates.CLIENT, certificates.SERVER) if wish.tls and certificates.at_the_usual_place() else ((), ())
+        (certificates.CLIENT, certificates.SERVER)
+        if wish.tls is not False and certificates.at_the_usual_place()
+        else ((), ())
     )
     images, leaving = _survey(HERE, [*paths, LOCKING, *ours], LEAVING, uuid)
     named = [step.args["path"] for step in leaving.closing if "path" in step.args] if leaving else []
     images = dict(images, **files.look(HERE, [path for path in named if path not in images]))
     renamed = [path_there(path, wish.pool_map, pools_here, pools_there) for path in paths]
     sought = [path for path in renamed if path] + ([*leaving.created, *leaving.temporary] if leaving else [])
-    images_there, arriving = _survey(ends.files_of_dest, [*paths, LOCKABLE, *theirs, *sought], ARRIVING, uuid)
+    images_there, arriving = _survey(
+        ends.files_of_dest, [*paths, LOCKABLE, *theirs, *sought, *fault_paths(wish)], ARRIVING, uuid
+    )
     snapshots_here, external = snapshots.names(here.dom) if here else ((), ())
     demands = _demands(here) if here else Demands()
+    dest = _end(ends.dest, there, here, demands, pools_there, images_there, certificates.found(theirs, images_there))
     return Found(
         source=_end(ends.source, here, here, demands, pools_here, images, certificates.found(ours, images)),
-        dest=_end(ends.dest, there, here, demands, pools_there, images_there, certificates.found(theirs, images_there)),
+        dest=replace(dest, userfaultfd=_may_fault(images_there, dest.facts.libvirt_version)),
         sizes=_sizes(ends.source, here, images) if here else {},
         leaving=leaving,
         arriving=arriving,
@@ -94,6 +106,7 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
         demands=demands,
         block_jobs=hosting.block_jobs(here.dom, here.targets) if here and here.running else {},
         reached_at=hosting.addresses_of(wish.migrate_uri),
+        load=measuring.load() if measuring else Load(),
     )
 
 
@@ -108,6 +121,29 @@ def _state_files(seen: Seen) -> List[str]:
     top = tpm_folder(seen.config.uuid)
     tpm = [os.path.join(folder, name) for folder, _folders, names in os.walk(top) for name in names if name[0] != "."]
     return [save_path(seen.config.name), *tpm]
+
+
+def fault_paths(wish: Wish) -> Tuple[str, ...]:
+    """What post-copy needs on the destination, asked only where it was consented to."""
+    return (USERFAULTFD, USERFAULTFD_DEVICE) if postcopy.is_allowed(wish) else ()
+
+
+def _may_fault(images: Mapping[str, Any], libvirt_version: int) -> Optional[bool]:
+    """libvirt NEWS 10.1.0: from then on libvirt opens the device for QEMU, where there is one."""
+    setting, device = images.get(USERFAULTFD), images.get(USERFAULTFD_DEVICE)
+    if setting is None or device is None or setting.value is None:
+        return None
+    return setting.value == "1" or (device.exists and libvirt_version >= 10001000)
+
+
+def _measuring(seen: Optional[Seen]) -> Optional[guest_load.Measuring]:
+    """Begun before anything else is asked, as it takes a second. A job of libvirt's would make it wait."""
+    if seen is None:
+        return None
+    status = domains.status(seen.dom)
+    if seen.running is None or status.state != RUNNING or status.job:
+        return None
+    return guest_load.Measuring(seen.dom, seen.running.memory_mib)
 
 
 def _see(hv: Hypervisor, name: str) -> Optional[Seen]:

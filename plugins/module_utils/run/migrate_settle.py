@@ -33,8 +33,7 @@ def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
         return
     words = watched.error or "libvirt reported success"
     if watched.stopped:
-        late = "timeout_s (%s) passed and the move was ended (%s); libvirt: %s"
-        words = late % (wish.timeout_s, watched.stopped, words)
+        words = "%s, and the move was ended (%s); libvirt: %s" % (watched.why, watched.stopped, words)
     where, remedy = settlement.told(outcome, here, there, ends.source.side, ends.dest.side)
     if outcome in (settlement.TWICE, settlement.UNKNOWN):
         raise CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
