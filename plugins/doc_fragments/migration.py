@@ -113,6 +113,14 @@ options:
       timeout_ms:
         description: A request without an answer after this many milliseconds is lost. Not set means 1000.
         type: int
+      from:
+        description:
+          - Which host asks. The destination is reached over ssh for it, and its own copy of the prober runs there; roll out the
+            role P(kvmops.fleet.host_base#role) first.
+          - Not for V(agent), and not with O(probe.send).
+        type: str
+        choices: [source, destination]
+        default: source
       before_s:
         description: How many seconds are measured before the move begins, 0.5 to 600.
         type: float

@@ -44,6 +44,7 @@ PROBE_OPTIONS: Dict[str, Any] = {
     "expect": {"type": "str"},
     "interval_ms": {"type": "int"},
     "timeout_ms": {"type": "int"},
+    "from": {"type": "str", "choices": ["source", "destination"], "default": "source"},
     "before_s": {"type": "float", "default": 2.0},
     "after_s": {"type": "float", "default": 2.0},
 }
