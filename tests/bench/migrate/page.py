@@ -1,0 +1,11 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""tmp"""
+
+from __future__ import annotations
+
+
+def write() -> None:
+    pass

@@ -1,0 +1,67 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What they compete in. Each is data: the guest, the link, who takes part, against whom the ratios are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple
+
+# What tc's rate leaves for memory, in MiB/s: headers of TCP and IP taken off.
+LINKS: Dict[str, float] = {"200mbit": 22.8, "100mbit": 11.4}
+BUSY = ("default", "tuned", "doubling", "autoconverge", "balanced", "must_finish")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """ratio: how much faster the guest writes than the link sends (lambda). working_set_mib: what it writes to, random bytes.
+    files_mib, random_mib: what lies in its memory besides, files of a Linux system or random bytes.
+    """
+
+    title: str
+    contenders: Tuple[str, ...]
+    baseline: str
+    memory_mib: int = 256
+    link: str = "200mbit"
+    ratio: float = 0
+    working_set_mib: int = 32
+    files_mib: int = 0
+    random_mib: int = 0
+
+    @property
+    def link_mib_s(self) -> float:
+        return LINKS[self.link]
+
+    @property
+    def dirty_mib_s(self) -> float:
+        return round(self.ratio * self.link_mib_s, 1)
+
+    @property
+    def load(self) -> Optional[str]:
+        """What the guest's kernel is told."""
+        if not self.ratio:
+            return None
+        return "kvmops.dirty_mib_s=%s kvmops.dirty_set_mib=%d" % (self.dirty_mib_s, self.working_set_mib)
+
+
+SCENARIOS: Dict[str, Scenario] = {
+    "idle": Scenario("An idle guest", ("default", "balanced", "unknown_link"), "default"),
+    "half": Scenario(
+        "A guest that writes half as fast as the link sends",
+        ("default", "doubling", "balanced", "minimal_downtime", "least_impact"),
+        "doubling",
+        ratio=0.5,
+    ),
+    "busy12": Scenario("A guest that writes 1.2 times as fast as the link sends", BUSY, "default", ratio=1.2),
+    "busy2": Scenario("A guest that writes twice as fast as the link sends", BUSY, "default", ratio=2),
+    "busy3": Scenario("A guest that writes three times as fast as the link sends", BUSY, "default", ratio=3),
+    "files": Scenario(
+        "Compressible memory: files of a Linux system", ("default", "tuned", "balanced"), "default", files_mib=64
+    ),
+    "random": Scenario(
+        "Incompressible memory: random bytes", ("default", "tuned", "balanced"), "default", random_mib=64
+    ),
+    "tls": Scenario("Encrypted or not", ("tcp", "tls"), "tcp", random_mib=32),
+}
