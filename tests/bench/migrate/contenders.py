@@ -25,13 +25,15 @@ ENCODED = (
 @dataclass(frozen=True)
 class Contender:
     """virsh: the words after `virsh migrate`; {pass_s} is the time of one pass over the guest's memory, in whole seconds.
-    downtime_ms: set before the start. rule: how the downtime is changed on the way (driver.py). ours: options of kvm_migrate.
+    downtime_ms: set before the start. rule: how the downtime is changed on the way (driver.py).
+    passes: after that many times the time of one pass it is given up. ours: options of kvm_migrate.
     """
 
     title: str
     virsh: Optional[Tuple[str, ...]] = None
     downtime_ms: int = 300
     rule: Optional[str] = None
+    passes: float = 12
     ours: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
 
@@ -44,6 +46,7 @@ CONTENDERS: Dict[str, Contender] = {
     "default": Contender(
         "`virsh migrate`, defaults",
         virsh=PLAIN,
+        passes=5,
         why="QEMU's own limits: a stop of 300 ms, nothing else done. Given up after five times the time of one pass.",
     ),
     "tuned": Contender(
@@ -71,6 +74,11 @@ CONTENDERS: Dict[str, Contender] = {
     "minimal_downtime": _ours("kvm_migrate, `minimal_downtime`", "", policy="minimal_downtime"),
     "least_impact": _ours("kvm_migrate, `least_impact`", "", policy="least_impact"),
     "unknown_link": _ours("kvm_migrate, link not known", "`balanced` without `link_mib_s`.", link_mib_s=None),
+    "xbzrle": _ours(
+        "kvm_migrate, `compression: xbzrle`",
+        "For guests that write little of each page.",
+        schedule={"compression": "xbzrle"},
+    ),
     "tcp": _ours("kvm_migrate, in the clear", "", tls=False, schedule={"compression": "none"}),
     "tls": _ours("kvm_migrate, encrypted", "", tls=True, schedule={"compression": "none"}),
 }

@@ -25,7 +25,7 @@ NAME, NUMBER = "bench", 101
 ADDRESS = "10.77.0.%d" % NUMBER
 # Looked at before a move begins, and after it has ended: what the guest does when left alone.
 BEFORE_S, AFTER_S = 2.0, 1.0
-PLAIN_PASSES, TUNED_PASSES = 5, 1.3
+TUNED_PASSES = 1.3
 HERE = Path(__file__).parent
 DRIVER, OBSERVER, FILLER = (
     (HERE / name).read_text(encoding="utf-8") for name in ("driver.py", "observer.py", "filler.py")
@@ -50,12 +50,9 @@ def lab_up() -> Iterator[Lab]:
 def guest_of(lab: Lab, scenario: Scenario) -> Iterator[None]:
     """The scenario's guest, up and answering on the scenario's link."""
     boot = dict(KERNEL)
-    if scenario.files_mib or scenario.random_mib:
-        for host in HOSTS:
-            boot["initrd"] = lab.sh(
-                host, "python3", "-c", FILLER, KERNEL["initrd"], str(scenario.files_mib), str(scenario.random_mib)
-            ).strip()
-    options = guest(NAME, NUMBER, memory_mib=scenario.memory_mib, cmdline=scenario.load or "")
+    for host in HOSTS:
+        boot["initrd"] = filled(lab, host, scenario)
+    options = guest(NAME, NUMBER, memory_mib=scenario.memory_mib, cmdline=scenario.load)
     options["boot"] = dict(options["boot"], **boot)
     remove_guest(lab)
     lab.one(HOSTS[0], "kvm_domain", **options)
@@ -68,6 +65,23 @@ def guest_of(lab: Lab, scenario: Scenario) -> Iterator[None]:
         for host in HOSTS:
             lab.lab("fault", "rate", host, "none")
         remove_guest(lab)
+
+
+def filled(lab: Lab, host: str, scenario: Scenario) -> str:
+    """An initramfs on that host with the worker and what shall lie in memory; its path."""
+    worker = ROOT / ".cache" / "bench-migrate" / "worker"
+    worker.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["gcc", "-O2", "-static", "-s", "-o", str(worker), str(HERE / "worker.c")], check=True)
+    init = (LAB.parent / "guest" / "init").read_text(encoding="utf-8")
+    begins, found, ends = init.partition("exec /bin/kvmguest")
+    assert found, "the guest's first program does not end as it did"
+    init = "%s/bin/worker %s &\n%s%s" % (begins, scenario.pages_written, found, ends)
+    words = ["python3", "-c", FILLER, KERNEL["initrd"], str(scenario.files_mib), str(scenario.random_mib), init]
+    with worker.open("rb") as program:
+        done = subprocess.run(
+            [str(LAB), "exec", "--name", lab.name, host, "--", *words], stdin=program, capture_output=True, check=True
+        )
+    return done.stdout.decode().strip()
 
 
 def remove_guest(lab: Lab) -> None:
@@ -97,7 +111,7 @@ def one_move(lab: Lab, contender: Contender, scenario: Scenario, pass_s: float) 
     with observing(lab) as seen_outside:
         time.sleep(BEFORE_S)
         record["alone_until"] = time.monotonic()
-        order = {"downtime_ms": contender.downtime_ms, "rule": contender.rule, "cut_s": PLAIN_PASSES * pass_s}
+        order = {"downtime_ms": contender.downtime_ms, "rule": contender.rule, "cut_s": contender.passes * pass_s}
         if contender.virsh is not None:
             words = [word.format(pass_s=math.ceil(TUNED_PASSES * pass_s)) for word in contender.virsh]
             record.update(_driven(lab, source, dict(order, virsh=words)))
@@ -105,7 +119,7 @@ def one_move(lab: Lab, contender: Contender, scenario: Scenario, pass_s: float) 
             record.update(_ours(lab, source, contender, scenario))
         time.sleep(AFTER_S)
     owner = where(lab)
-    record.update(echoes=seen_outside[0], pages=seen_outside[1], moved=owner != source)
+    record.update(answers=seen_outside, moved=owner != source)
     record["load"].append(_load())
     assert answers(lab, NUMBER, NAME), "the guest is gone"
     return record
@@ -178,7 +192,7 @@ def _seconds(duration: Dict[str, str]) -> float:
 
 @contextlib.contextmanager
 def observing(lab: Lab) -> Iterator[List[Any]]:
-    """Inside the block a client elsewhere uses the guest. Afterwards: the moments of echoes, and of pages."""
+    """Inside the block a client elsewhere uses the guest. Afterwards: [moment, units of work] of each answer."""
     words = [str(LAB), "ns", "--name", lab.name, "--", "python3", "-c", OBSERVER, ADDRESS]
     observer = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert observer.stdin is not None and observer.stdout is not None
@@ -188,5 +202,5 @@ def observing(lab: Lab) -> Iterator[List[Any]]:
         yield seen
     finally:
         observer.stdin.close()
-        seen += json.loads(observer.stdout.readline() or "[[], []]")
+        seen += json.loads(observer.stdout.readline() or "[]")
         observer.wait(timeout=30)

@@ -63,6 +63,6 @@ def kept_of(name: str) -> Dict[str, Any]:
 def _one(lab: Lab, scenario: Scenario, who: str, number: int, pass_mib: float) -> Dict[str, Any]:
     raw = moving.one_move(lab, CONTENDERS[who], scenario, pass_mib / scenario.link_mib_s)
     move = dict(seen.summary(raw), who=who, round=number)
-    told = {key: value for key, value in move.items() if key not in ("told", "samples", "stats", "pace")}
+    told = {key: value for key, value in move.items() if key not in ("told", "samples", "stats", "pace", "resumed")}
     print(json.dumps(told), file=sys.stderr, flush=True)
     return move
