@@ -35,12 +35,15 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Load
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import postcopy
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import choices, postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight_storage import other_files
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import path_there
 
 # virtlockd is started by its socket, when the first guest needs it, and stays.
 LOCKING, LOCKABLE = "/run/virtlockd.pid", "/run/libvirt/virtlockd-sock"
+
+# What the link sends in that time is no more than the shortest stop that a policy allows at first.
+QUIET_S = 0.05
 
 USERFAULTFD = "/proc/sys/vm/unprivileged_userfaultfd"
 USERFAULTFD_DEVICE = "/dev/userfaultfd"
@@ -73,8 +76,9 @@ class Seen(NamedTuple):
 
 def observe_ends(wish: Wish, ends: Ends) -> Found:
     """Both ends. Changes nothing. Raises HostError."""
-    here, there = _see(ends.source, wish.name), _see(ends.dest, wish.name)
-    measuring = _measuring(here)
+    here = _see(ends.source, wish.name)
+    measuring = _measuring(wish, here)
+    there = _see(ends.dest, wish.name)
     pools_here, pools_there = pools.list_pools(ends.source), pools.list_pools(ends.dest)
     paths = [*_paths(here), *_state_files(here)] if here else []
     uuid = (here or there).config.uuid if here or there else None  # type: ignore[union-attr]
@@ -136,14 +140,15 @@ def _may_fault(images: Mapping[str, Any], libvirt_version: int) -> Optional[bool
     return setting.value == "1" or (device.exists and libvirt_version >= 10001000)
 
 
-def _measuring(seen: Optional[Seen]) -> Optional[guest_load.Measuring]:
+def _measuring(wish: Wish, seen: Optional[Seen]) -> Optional[guest_load.Measuring]:
     """Begun before anything else is asked, as it takes a second. A job of libvirt's would make it wait."""
     if seen is None:
         return None
     status = domains.status(seen.dom)
     if seen.running is None or status.state != RUNNING or status.job:
         return None
-    return guest_load.Measuring(seen.dom, seen.running.memory_mib)
+    quiet = QUIET_S * (wish.link_mib_s or choices.SLOWEST_LINK_MIB_S)
+    return guest_load.Measuring(seen.dom, seen.running.memory_mib, quiet)
 
 
 def _see(hv: Hypervisor, name: str) -> Optional[Seen]:
