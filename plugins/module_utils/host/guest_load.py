@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from dataclasses import replace
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import guest_pages
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import libvirt
@@ -19,6 +19,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction impo
 
 # libvirt takes 1 to 60 s.
 MEASURED_S = 1
+# A guest that has written next to nothing by then is quiet.
+QUIET_S = 0.3
 # QEMU reads its samples a second time after that; on a busy host it takes a while.
 WITHIN_S = 5.0
 PAGE_SAMPLING = 0
@@ -30,13 +32,18 @@ MOST_LEFT = 0.8
 
 
 class Measuring:
-    """Starts at once, and is ready a second later: load() waits for the rest. memory_mib: size of the guest's memory."""
+    """Starts at once; load() waits for the rest of a second, or less. memory_mib: size of the guest's memory.
 
-    def __init__(self, dom: Any, memory_mib: int) -> None:
-        self._dom, self._memory_mib = dom, memory_mib
+    quiet_mib: when so little at most has changed after QUIET_S, that is known well enough.
+    """
+
+    def __init__(self, dom: Any, memory_mib: int, quiet_mib: float = 0.0) -> None:
+        self._dom, self._memory_mib, self._quiet_mib = dom, memory_mib, quiet_mib
         self._since = time.monotonic()
-        self._began = self._start()
         self._before = guest_pages.look(dom.name(), memory_mib * MIB)
+        # QEMU is asked only where its sample is the larger one.
+        small = memory_mib * QEMU_SAMPLES_PER_GIB <= guest_pages.SAMPLED_PAGES * 1024
+        self._began = False if self._before is not None and small else self._start()
 
     def _start(self) -> bool:
         """Page sampling only, whatever the host offers: the other modes kill QEMU 7.2 where it emulates the processor."""
@@ -47,7 +54,7 @@ class Measuring:
         return True
 
     def load(self) -> Load:
-        """QEMU's sample is small; a larger one of our own, of the same kind and the same second, is counted with it."""
+        """Our own sample, of the same kind and the same second as QEMU's, is counted with it."""
         own = self._own()
         theirs = self._rate() if self._began else None
         if own is None or own.dirty_mib_s is None:
@@ -74,26 +81,49 @@ class Measuring:
             threading.Event().wait(0.05)
 
     def _own(self) -> Optional[Load]:
-        """From three looks: at the start, in the middle, at the end of the second."""
-        looks = [self._before]
-        times = [0.0]
-        for part in (0.5, 1.0):
-            threading.Event().wait(max(0.0, self._since + MEASURED_S * part - time.monotonic()))
-            looks.append(guest_pages.look(self._dom.name(), self._memory_mib * MIB))
-            times.append(time.monotonic() - self._since)
-        first, middle, last = looks
-        if first is None or middle is None or last is None or len({len(look) for look in looks if look}) != 1:
+        """From looks at the start, in the middle, at the end of the second; a quiet guest is not looked at for so long."""
+        first = self._before
+        early, early_s = self._look_at(QUIET_S)
+        if first is None or early is None or len(early) != len(first):
             return None
-        per_page = self._memory_mib / float(len(last))
-        half = sum(1 for old, new in zip(first, middle) if old != new)
-        whole = sum(1 for old, new in zip(first, last) if old != new)
-        working_set, written = saturation(half, whole, times[1], times[2])
-        return Load(
-            dirty_mib_s=whole * per_page / times[2],
-            content_mib=per_page * sum(1 for page in last if page != guest_pages.EMPTY),
+        per_page = self._memory_mib / float(len(first))
+        changed = _changed(first, early)
+        if len(changed) * per_page <= self._quiet_mib:
+            self._began = False
+            return self._load(early, changed, per_page, early_s)
+        middle, middle_s = self._look_at(MEASURED_S * 0.5)
+        last, last_s = self._look_at(float(MEASURED_S))
+        if middle is None or last is None or not len(first) == len(middle) == len(last):
+            return None
+        changed = _changed(first, last)
+        working_set, written = saturation(len(_changed(first, middle)), len(changed), middle_s, last_s)
+        return replace(
+            self._load(last, changed, per_page, last_s),
             working_set_mib=None if working_set is None else working_set * per_page,
             written_mib_s=None if written is None else written * per_page,
         )
+
+    def _look_at(self, seconds: float) -> Tuple[Optional[guest_pages.Sums], float]:
+        """So long after the start; and when that really was."""
+        threading.Event().wait(max(0.0, self._since + seconds - time.monotonic()))
+        seen = guest_pages.look(self._dom.name(), self._memory_mib * MIB)
+        return seen, time.monotonic() - self._since
+
+    def _load(self, seen: guest_pages.Sums, changed: Sequence[int], per_page: float, seconds: float) -> Load:
+        held = [number for number, page in enumerate(seen) if page not in (None, guest_pages.EMPTY)]
+        return Load(
+            dirty_mib_s=len(changed) * per_page / seconds,
+            content_mib=per_page * sum(1 for page in seen if page != guest_pages.EMPTY),
+            compresses_by=self._ratio(held),
+            written_compresses_by=self._ratio([number for number in changed if number in set(held)]),
+        )
+
+    def _ratio(self, numbers: Sequence[int]) -> Optional[float]:
+        return guest_pages.ratio(self._dom.name(), self._memory_mib * MIB, numbers)
+
+
+def _changed(old: guest_pages.Sums, new: guest_pages.Sums) -> List[int]:
+    return [number for number, (was, now) in enumerate(zip(old, new)) if was != now]
 
 
 def saturation(half: int, whole: int, middle_s: float, end_s: float) -> Tuple[Optional[float], Optional[float]]:

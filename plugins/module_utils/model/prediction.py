@@ -16,13 +16,16 @@ class Load:
 
     dirty_mib_s: memory written to, as QEMU's page sampling sees it within a second. content_mib: memory that is not
     empty; an empty page goes as a mark. working_set_mib: the memory it writes to, over and over; written_mib_s: how fast it
-    does that, which is more than dirty_mib_s when it comes back to the same pages within the second.
+    does that, which is more than dirty_mib_s when it comes back to the same pages within the second. compresses_by: how many
+    times smaller zstd makes the memory that is not empty; written_compresses_by: that of it which is written to.
     """
 
     dirty_mib_s: Optional[float] = None
     content_mib: Optional[float] = None
     working_set_mib: Optional[float] = None
     written_mib_s: Optional[float] = None
+    compresses_by: Optional[float] = None
+    written_compresses_by: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Task:
     is_content_known: bool = False
     working_set_mib: Optional[float] = None
     written_mib_s: Optional[float] = None
+    compresses_by: Optional[float] = None
+    written_compresses_by: Optional[float] = None
 
 
 @dataclass(frozen=True)

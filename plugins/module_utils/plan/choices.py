@@ -33,6 +33,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.prediction impor
 COMPRESSES_SINCE = 9004000
 # Of the link's rate; a guest that writes less converges within a few rounds.
 CONVERGES_BELOW = 0.9
+# Below, the CPU time is spent for nothing.
+WORTH_COMPRESSING = 1.1
 # When the link's rate is not known, it is taken to carry 100 Mbit/s at least.
 SLOWEST_LINK_MIB_S = 11.0
 
@@ -86,6 +88,8 @@ def _against_compression(wish: Wish, found: Found, schedule: Schedule, task: Tas
         return "the rate of the link is not known, and a fast one would be slowed down; say link_mib_s"
     if task.link_mib_s >= compressing_mib_s(_threads(schedule)):
         return "the link (%.1f MiB/s) is faster than compressing" % task.link_mib_s
+    if task.compresses_by is not None and task.compresses_by < WORTH_COMPRESSING:
+        return "the memory becomes hardly smaller: %.2f times, in a sample" % task.compresses_by
     if encryption.is_parallel_broken(found):
         return "between these versions of QEMU memory goes over one connection"
     if postcopy.is_allowed(wish) and not postcopy.goes_parallel(found):

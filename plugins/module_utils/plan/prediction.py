@@ -55,6 +55,8 @@ def task_of(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Task:
         is_content_known=load.content_mib is not None,
         working_set_mib=load.working_set_mib,
         written_mib_s=load.written_mib_s,
+        compresses_by=load.compresses_by,
+        written_compresses_by=load.written_compresses_by,
     )
 
 
@@ -81,8 +83,8 @@ def predict(task: Task, schedule: Schedule, chosen: Chosen) -> Prediction:
     if task.link_mib_s is None:
         return replace(known, because=("the rate of the link is not known before it is measured; say link_mib_s",))
     link = task.link_mib_s * schedule.bandwidth_share_percent / 100.0
-    rate = _rate(link, chosen) * 100.0 / schedule.bandwidth_share_percent
-    guest = Guest(task.memory_mib, task.written_mib_s or task.dirty_mib_s or 0.0, working_set_of(task))
+    rate = _rate(link, task, chosen) * 100.0 / schedule.bandwidth_share_percent
+    guest = _as_sent(task, chosen)
     outcome = simulate(guest, rate, schedule, chosen.auto_converge, chosen.postcopy, task.dirty_mib_s is not None)
     confidence, because = _confidence(task, chosen, rate, outcome)
     disk_s = formulas.disk_s(task.disk_mib, link) or 0.0
@@ -110,11 +112,26 @@ def _downtime_ms(outcome: Outcome, link: float, chosen: Chosen) -> int:
     return int((outcome.stop_s + BUFFERED_MIB * max(1, chosen.connections) / link) * 1000) + DEVICES_MS
 
 
-def _rate(link: float, chosen: Chosen) -> float:
+def _rate(link: float, task: Task, chosen: Chosen) -> float:
     """Memory per second (F7). xbzrle helps only what is sent again, by an amount nobody knows before."""
-    if chosen.compression in (None, XBZRLE):
+    if not _is_packed(chosen):
         return link
-    return formulas.compressed_rate(link, COMPRESSION_RATIO, compressing_mib_s(chosen.connections))
+    return formulas.compressed_rate(link, _ratio_of(task), compressing_mib_s(chosen.connections))
+
+
+def _as_sent(task: Task, chosen: Chosen) -> Guest:
+    """What the guest writes may compress less than the rest: for the link it is as if it wrote more."""
+    written, working_set = task.written_mib_s or task.dirty_mib_s or 0.0, working_set_of(task)
+    more = _ratio_of(task) / (task.written_compresses_by or _ratio_of(task)) if _is_packed(chosen) else 1.0
+    return Guest(task.memory_mib, written * more, working_set * more)
+
+
+def _ratio_of(task: Task) -> float:
+    return task.compresses_by or COMPRESSION_RATIO
+
+
+def _is_packed(chosen: Chosen) -> bool:
+    return chosen.compression not in (None, XBZRLE)
 
 
 def compressing_mib_s(connections: int) -> float:
@@ -136,7 +153,7 @@ def _confidence(task: Task, chosen: Chosen, rate: float, outcome: Outcome) -> Tu
         doubts.append("how much of the memory is empty is not known")
     if task.link_from == "bandwidth_mib_s":
         doubts.append("that the link carries bandwidth_mib_s is taken for granted")
-    if chosen.compression is not None:
+    if chosen.compression == XBZRLE or (_is_packed(chosen) and task.compresses_by is None):
         doubts.append("how well the memory compresses is not known")
     if task.working_set_mib is None and (_is_extended(outcome) or outcome.ended_by != CONVERGED):
         doubts.append("the working set is taken to be all memory in use")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import signal
 from dataclasses import replace
-from typing import Any, Dict, Iterator, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, place_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import files
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, place_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken, holding, standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
@@ -32,7 +33,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run import (
     migrate_recovery,
     migrate_watch,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, begin_measuring, observe_ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
 PROBE_OPTIONS: Dict[str, Any] = {
@@ -89,11 +90,11 @@ OPTIONS: Dict[str, Any] = {
 
 
 class MigrateJob(Job[Found]):
-    """source, dest: open connections. files_of_dest: where commands for the destination's files run."""
+    """ends: both connections, open."""
 
-    def __init__(self, wish: Wish, source: Hypervisor, dest: Hypervisor, files_of_dest: Place) -> None:
+    def __init__(self, wish: Wish, ends: Ends) -> None:
         self.wish = wish
-        self.ends = Ends(source, dest, files_of_dest)
+        self.ends = ends
         self.move: Optional[MovePlan] = None
         self.standing = Standing()
 
@@ -144,7 +145,7 @@ class MigrateJob(Job[Found]):
     def _insist(self, plan: Plan, found: Found) -> None:
         """The run whose notes were read may have ended just before this one got the lock: then they prove nothing."""
         again = replace(self.observe(), busy=False)  # the lock is ours
-        if (again.leaving, again.arriving) != (found.leaving, found.arriving) or self.plan(again).steps != plan.steps:
+        if (again.leaving, again.arriving) != (found.leaving, found.arriving) or _todo(self.plan(again)) != _todo(plan):
             raise HostError(
                 "move %s" % self.wish.name, found.source.side, "another run moved it meanwhile", "Run again."
             )
@@ -182,6 +183,11 @@ class MigrateJob(Job[Found]):
         return {**told, **outcome}
 
 
+def _todo(plan: Plan) -> List[Tuple[str, Mapping[str, Any]]]:
+    """Without the words: they tell what is expected of the move, which is measured anew each time."""
+    return [(step.action, step.args) for step in plan.steps]
+
+
 def _mode_of(move: MovePlan) -> Optional[str]:
     """None when only the rest of an earlier move is done."""
     return move.answer if move.journal else None
@@ -193,10 +199,14 @@ def _open(params: Mapping[str, Any]) -> Iterator[MigrateJob]:
     with connect(params["uri"], "the source") as here:
         source = Hypervisor(here.uri, here.conn.getHostname(), here.conn)
         if is_itself(wish, source.side):
-            yield MigrateJob(wish, source, source, HERE)
+            yield MigrateJob(wish, Ends(source, source, HERE))
             return
-        with connect(wish.dest_uri, wish.host) as dest:
-            yield MigrateJob(wish, source, dest, place_of(wish.dest_uri, wish.host))
+        place = place_of(wish.dest_uri, wish.host)
+        # Both take a while by themselves, and so does the connection.
+        with files.asked_soon(place):
+            measuring = begin_measuring(wish, source)
+            with connect(wish.dest_uri, wish.host) as dest:
+                yield MigrateJob(wish, Ends(source, dest, place, measuring))
 
 
 def main() -> None:

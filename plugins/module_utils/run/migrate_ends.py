@@ -35,23 +35,27 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Load
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import postcopy
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import choices, postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight_storage import other_files
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import path_there
 
 # virtlockd is started by its socket, when the first guest needs it, and stays.
 LOCKING, LOCKABLE = "/run/virtlockd.pid", "/run/libvirt/virtlockd-sock"
 
+# What the link sends in that time is no more than the shortest stop that a policy allows at first.
+QUIET_S = 0.05
+
 USERFAULTFD = "/proc/sys/vm/unprivileged_userfaultfd"
 USERFAULTFD_DEVICE = "/dev/userfaultfd"
 
 
 class Ends(NamedTuple):
-    """The two connections, and where the destination's files are reached."""
+    """The two connections, where the destination's files are reached, and what has begun to look at the running guest."""
 
     source: Hypervisor
     dest: Hypervisor
     files_of_dest: Place
+    measuring: Optional[guest_load.Measuring] = None
 
 
 class Seen(NamedTuple):
@@ -74,7 +78,6 @@ class Seen(NamedTuple):
 def observe_ends(wish: Wish, ends: Ends) -> Found:
     """Both ends. Changes nothing. Raises HostError."""
     here, there = _see(ends.source, wish.name), _see(ends.dest, wish.name)
-    measuring = _measuring(here)
     pools_here, pools_there = pools.list_pools(ends.source), pools.list_pools(ends.dest)
     paths = [*_paths(here), *_state_files(here)] if here else []
     uuid = (here or there).config.uuid if here or there else None  # type: ignore[union-attr]
@@ -106,7 +109,7 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
         demands=demands,
         block_jobs=hosting.block_jobs(here.dom, here.targets) if here and here.running else {},
         reached_at=hosting.addresses_of(wish.migrate_uri),
-        load=measuring.load() if measuring else Load(),
+        load=ends.measuring.load() if ends.measuring else Load(),
     )
 
 
@@ -136,14 +139,14 @@ def _may_fault(images: Mapping[str, Any], libvirt_version: int) -> Optional[bool
     return setting.value == "1" or (device.exists and libvirt_version >= 10001000)
 
 
-def _measuring(seen: Optional[Seen]) -> Optional[guest_load.Measuring]:
-    """Begun before anything else is asked, as it takes a second. A job of libvirt's would make it wait."""
-    if seen is None:
+def begin_measuring(wish: Wish, source: Hypervisor) -> Optional[guest_load.Measuring]:
+    """Before anything else is asked, as it takes up to a second. A job of libvirt's would make it wait."""
+    dom = domains.find(source, wish.name)
+    status = domains.status(dom) if dom is not None else None
+    if status is None or status.state != RUNNING or status.job:
         return None
-    status = domains.status(seen.dom)
-    if seen.running is None or status.state != RUNNING or status.job:
-        return None
-    return guest_load.Measuring(seen.dom, seen.running.memory_mib)
+    memory_mib = domains.read(dom, inactive=False)[0].memory_mib
+    return guest_load.Measuring(dom, memory_mib, QUIET_S * (wish.link_mib_s or choices.SLOWEST_LINK_MIB_S))
 
 
 def _see(hv: Hypervisor, name: str) -> Optional[Seen]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import sys
 from pathlib import Path
@@ -128,22 +129,52 @@ def test_what_cannot_be_told_is_not_guessed(tmp_path: Path) -> None:
     assert guest_pages.look("nobody", SIZE, str(tmp_path), str(tmp_path)) is None
 
 
-def test_both_samples_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of 16 MiB changed within the second; QEMU's eight samples say 12 MiB/s."""
-    looks = iter(("a", "b", "c"))
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: Sequence[str], **more: float) -> Any:
+    """Of 16 MiB half is in use; looks: what is in it at each look."""
+    texts = iter(looks)
 
     def look(name: str, size: int) -> Any:
-        process(tmp_path, WHOLE, HALF, text=next(looks).encode())
+        process(tmp_path, WHOLE, HALF, text=next(texts).encode())
         return real("web1", size, str(tmp_path), str(tmp_path))
 
-    real = guest_pages.look
+    def ratio(name: str, size: int, numbers: Sequence[int]) -> Any:
+        return real_ratio("web1", size, numbers, str(tmp_path), str(tmp_path))
+
+    real, real_ratio = guest_pages.look, guest_pages.ratio
     monkeypatch.setattr(guest_pages, "look", look)
-    load = guest_load.Measuring(Guest([libvirt.VIR_DOMAIN_DIRTYRATE_MEASURED]), 16).load()
+    monkeypatch.setattr(guest_pages, "ratio", ratio)
+    guest = Guest([libvirt.VIR_DOMAIN_DIRTYRATE_MEASURED])
+    load = guest_load.Measuring(guest, 16, **more).load()
+    assert guest.asked == [], "QEMU's smaller sample was asked for"
+    return load
+
+
+def test_our_own_sample_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = measured(tmp_path, monkeypatch, "abcd", quiet_mib=7.0)
     assert load.content_mib == 8.0 and load.dirty_mib_s is not None
     # The same half in both halves of the second; unless the machine was so busy that they were no halves.
     assert load.working_set_mib is None or load.working_set_mib == pytest.approx(8.0, rel=0.03)
     # On a busy machine the second is longer, and the rate lower.
     assert 0.5 < load.dirty_mib_s < 8.1
+    assert load.compresses_by > 20 and load.written_compresses_by > 20
+
+
+def test_a_quiet_guest_is_not_looked_at_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third look would end the test: there is no third text."""
+    load = measured(tmp_path, monkeypatch, "aa")
+    assert load.dirty_mib_s == 0.0 and load.content_mib == 8.0 and load.working_set_mib is None
+    assert load.compresses_by > 20 and load.written_compresses_by is None
+
+
+def test_random_bytes_do_not_compress(tmp_path: Path) -> None:
+    process(tmp_path, WHOLE, HALF)
+    with open(tmp_path / "7" / "mem", "r+b") as memory:
+        memory.seek(START)
+        memory.write(random.Random(2).randbytes(SIZE // 2))
+    where = (str(tmp_path), str(tmp_path))
+    assert guest_pages.ratio("web1", SIZE, range(1000), *where) == 1.0
+    assert guest_pages.ratio("web1", SIZE, range(10), *where) is None, "too few to tell"
+    assert guest_pages.ratio("nobody", SIZE, range(1000), *where) is None
 
 
 def test_the_working_set_shows_where_the_second_half_brings_little_new() -> None:

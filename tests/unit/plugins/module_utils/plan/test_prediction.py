@@ -52,6 +52,16 @@ def test_compression_makes_the_link_faster() -> None:
     assert told.confidence == "medium" and foretold(QUIET, Chosen(compression="xbzrle")).total_ms > 10000  # type: ignore[operator]
 
 
+def test_compression_is_foretold_from_the_sample() -> None:
+    packed = Chosen(compression="zstd", connections=2)
+    told = foretold(replace(QUIET, compresses_by=4.0), packed)
+    assert told.total_ms == pytest.approx((10 / 4 + SETUP_S) * 1000, rel=0.05) and told.confidence == "high"
+    # What it writes does not compress: 20 MiB/s on a link of 25 are four times as much on one of 100.
+    alike = foretold(replace(QUIET, compresses_by=4.0, dirty_mib_s=20), packed)
+    random = foretold(replace(QUIET, compresses_by=4.0, written_compresses_by=1.0, dirty_mib_s=20), packed)
+    assert random.total_ms > 1.5 * alike.total_ms  # type: ignore[operator]
+
+
 def test_half_of_the_link_takes_twice_as_long() -> None:
     assert foretold(QUIET, policy="least_impact").total_ms == pytest.approx((20 + SETUP_S) * 1000, rel=0.02)
 
