@@ -26,7 +26,7 @@ from ansible_collections.kvmops.fleet.tests.integration.fleet import IMAGES, LAB
 from . import page
 from .catalogue import HERE, OFFLINE, REFUSED, THERE, Fault, chosen
 from .inject import INJECTIONS, start_controller
-from .judge import Round, everything, is_over, judge_disk, judge_looks, judge_message, judge_owner, safe_time
+from .judge import Round, everything, is_over, judge_disk, judge_looks, judge_message, judge_owner, judge_times
 from .refusals import OBSTACLES
 from .scene import BUSY, SLOW_LINK, SLOW_MIB_S, SMALL, WEB, Scene, draw
 
@@ -70,6 +70,7 @@ def _faulted(one: Round, fault: Fault, scene: Scene) -> None:
     with INJECTIONS[fault.inject](scene):
         pass
     one.insist(scene.ends_within(240) or fault.inject == "kill_controller", "the task did not end")
+    one.insist(scene.results or fault.inject == "kill_controller", "the task gave no result")
     if scene.results:
         judge_message(one, fault, scene.results[0])
     if not fault.follows:
@@ -78,7 +79,7 @@ def _faulted(one: Round, fault: Fault, scene: Scene) -> None:
             SETTLES_S,
             "one host has the guest, and no half of a move is left: %s" % (scene.watch.states(),),
         )
-        one.safe_s = safe_time(scene)
+        judge_times(one, scene)
         owner = judge_owner(one, fault, scene)
         one.left = scene.left(owner, fault.off)
         one.insist(not fault.clean or not one.left, "left behind: %s" % one.left)
@@ -97,7 +98,7 @@ def _again(one: Round, fault: Fault, scene: Scene) -> None:
     one.again = "failed" if result.get("failed") else "moved" if result.get("changed") else "nothing to do"
     one.insist(not result.get("failed"), "the second run: %s" % " ".join(str(result.get("msg", result)).split())[:600])
     if fault.follows:
-        one.safe_s = safe_time(scene)
+        judge_times(one, scene)
         judge_owner(one, replace(fault, owner=THERE), scene)
     left = scene.left(THERE, fault.off)
     one.insist(not left, "left after the second run: %s" % left)

@@ -50,6 +50,8 @@ The judge uses nothing of the collection.
 - **Refused**: a run in check mode and a real one; definitions, states and hashes of all images stay the same.
 - **Safe**: seconds from the fault until, for good, both hosts answered, neither had a paused half of the guest, and at most one
   ran it. For a fault that a move survives, that is until the end of the move. After a killed run it takes in the second one.
+- **Silence**: the longest time after the fault for which one of the two hosts told nothing of the guest. Where its daemon is
+  killed or frozen that is meant to be; else it is how closely the judge looked.
 """
 
 
@@ -81,8 +83,8 @@ def forget() -> None:
 def table(rounds: Sequence[Round]) -> str:
     """One row for each fault that had a round."""
     rows = [
-        "| fault | what is done | passed | who had the guest | left before the second run | second run | disk | safe after (median, most) |",
-        "|---|---|---|---|---|---|---|---|",
+        "| fault | what is done | passed | who had the guest | left before the second run | second run | disk | safe after (median, most) | longest silence of a host |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for fault in FAULTS:
         mine = [one for one in rounds if one.fault == fault.id]
@@ -94,6 +96,8 @@ def table(rounds: Sequence[Round]) -> str:
 def _row(fault: Fault, mine: Sequence[Round]) -> str:
     times = sorted(one.safe_s for one in mine if one.safe_s is not None)
     safe = "%.1f s, %.1f s" % (times[len(times) // 2], times[-1]) if times and fault.kind != REFUSED else "-"
+    silent = max((one.silence_s for one in mine if one.silence_s is not None), default=None)
+    silence = "-" if silent is None else "%.1f s" % silent
     passed = "%d of %d" % (sum(not one.wrong for one in mine), len(mine))
     left = (
         _counted("nothing" if not one.left else "%d things" % len(one.left) for one in mine)
@@ -110,6 +114,7 @@ def _row(fault: Fault, mine: Sequence[Round]) -> str:
         _counted(one.again for one in mine),
         disks,
         safe,
+        silence,
     )
     return "| %s |" % " | ".join(cells)
 
