@@ -142,7 +142,8 @@ class MigrateJob(Job[Found]):
     def _insist(self, plan: Plan, found: Found) -> None:
         """The run whose notes were read may have ended just before this one got the lock: then they prove nothing."""
         again = replace(self.observe(), busy=False)  # the lock is ours
-        if (again.leaving, again.arriving) != (found.leaving, found.arriving) or self.plan(again).steps != plan.steps:
+        notes_differ = (again.leaving, again.arriving) != (found.leaving, found.arriving)
+        if notes_differ or not watching.same_course(self.plan(again), plan):
             raise HostError(
                 "move %s" % self.wish.name, found.source.side, "another run moved it meanwhile", "Run again."
             )
