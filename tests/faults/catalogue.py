@@ -49,7 +49,9 @@ class Fault:
 _STAYED = ("move web1 live to kvm2", STAYS, RUN_AGAIN)
 
 FAULTS: Tuple[Fault, ...] = (
-    Fault("M1", "QEMU on the destination: SIGKILL", "kill_there", says=_STAYED, worst=True),
+    Fault(
+        "M1", "QEMU on the destination: SIGKILL", "kill_there", says=(*_STAYED, "QEMU on the destination"), worst=True
+    ),
     Fault(
         "M3",
         "QEMU on the source: SIGKILL",
@@ -62,11 +64,8 @@ FAULTS: Tuple[Fault, ...] = (
         "M4",
         "libvirt's daemon on the source: SIGKILL",
         "daemon_here",
-        says=("kvm1",),
-        clean=False,
+        says=_STAYED,
         worst=True,
-        owner=None,
-        fails=None,
     ),
     Fault(
         "M5", "libvirt's daemon on the destination: SIGKILL", "daemon_there", says=_STAYED[:2], clean=False, worst=True
@@ -152,7 +151,13 @@ FAULTS: Tuple[Fault, ...] = (
         small=True,
         worst=True,
     ),
-    Fault("M50", "the job is aborted by another client", "abort", says=_STAYED[:2], worst=True),
+    Fault(
+        "M50",
+        "the job is aborted by another client",
+        "abort",
+        says=("move web1 live to kvm2", STAYS, "Somebody ended the job", "Run again"),
+        worst=True,
+    ),
     Fault(
         "M54",
         "libvirt's daemon on the source: SIGSTOP until the task has ended, at most 90 s",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, live_migration
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, libvirt_api, live_migration
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
@@ -19,6 +19,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends impo
 
 # How long the two sides may need until both agree: libvirt's keepalive gives up after 30 s.
 SETTLE_S = 35
+# How long a daemon whose connection broke may take to answer a new one.
+ANSWERS_S = 10
 
 
 def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
@@ -54,7 +56,8 @@ def both_say(wish: Wish, ends: Ends) -> Tuple[str, str]:
 
 def _says(hv: Hypervisor, name: str) -> str:
     try:
-        dom = domains.find(hv, name)
-        return domains.status(dom).state if dom is not None else settlement.ABSENT
+        with libvirt_api.connected(hv, ANSWERS_S) as now:
+            dom = domains.find(now, name)
+            return domains.status(dom).state if dom is not None else settlement.ABSENT
     except HostError:
         return settlement.SILENT
