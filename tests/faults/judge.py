@@ -35,6 +35,7 @@ class Round:
     silence_s: Optional[float] = None
     took_s: float = 0.0
     wrong: List[str] = field(default_factory=list)
+    commit: str = ""
 
     def insist(self, right: Any, otherwise: str) -> None:
         if not right:

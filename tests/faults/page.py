@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Dict, List, Sequence
 
 from ansible_collections.kvmops.fleet.tests.integration.fleet import ROOT
@@ -57,10 +57,8 @@ The judge uses nothing of the collection.
 
 def add(one: Round) -> None:
     rounds = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    rounds.append(dict(asdict(one), commit=commit.stdout.strip()))
+    said = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    rounds.append(asdict(replace(one, commit=said.stdout.strip())))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     whole = RESULTS.with_suffix(".new")
     whole.write_text(json.dumps(rounds, indent=1) + "\n", encoding="utf-8")
@@ -70,10 +68,7 @@ def add(one: Round) -> None:
 def known() -> List[Round]:
     if not RESULTS.exists():
         return []
-    return [
-        Round(**{key: value for key, value in row.items() if key != "commit"})
-        for row in json.loads(RESULTS.read_text(encoding="utf-8"))
-    ]
+    return [Round(**row) for row in json.loads(RESULTS.read_text(encoding="utf-8"))]
 
 
 def forget() -> None:
@@ -133,7 +128,7 @@ def page(rounds: Sequence[Round]) -> str:
     if missing:
         parts.append("\nNo round yet: %s.\n" % ", ".join(missing))
     wrong = [
-        "- %s (seed %d, %s): %s\n" % (one.fault, one.seed, one.moment, "; ".join(one.wrong))
+        "- %s (seed %d, %s, at %s): %s\n" % (one.fault, one.seed, one.moment, one.commit, "; ".join(one.wrong))
         for one in rounds
         if one.wrong
     ]

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Callable, ContextManager, Dict, Iterator
 
 from ansible_collections.kvmops.fleet.tests.integration.fleet import IMAGES
@@ -103,10 +104,8 @@ def not_shared(scene: Scene) -> Iterator[None]:
 def cpu(scene: Scene) -> Iterator[None]:
     model = "<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>Skylake-Server</model></cpu>"
     xml = scene.lab.virsh(HERE, "dumpxml", "--inactive", NAME)
-    start = xml.find("<cpu ")
-    ends = [xml.find(mark, start) + len(mark) for mark in ("/>", "</cpu>") if start >= 0 and mark in xml[start:]]
-    before = xml[start : min(ends)] if ends else "</os>"
-    with _edited(scene, before, model if ends else "</os>" + model):
+    own = re.search(r"<cpu\b[^>]*?(?:/>|>.*?</cpu>)", xml, re.DOTALL)
+    with _edited(scene, own[0] if own else "</os>", model if own else "</os>" + model):
         yield
 
 

@@ -94,6 +94,7 @@ class Scene:
         self.faulted_at: Optional[float] = None
         self.acknowledged = 0
         self.watch: Any = None
+        self.controller: Any = None
         self._run: Optional[threading.Thread] = None
 
     def set_up(self, cmdline: str = BUSY, folder: str = IMAGES) -> None:

@@ -108,9 +108,19 @@ def test_faults_by_name() -> None:
 def test_a_round_that_did_not_pass_is_on_the_page() -> None:
     rounds = [
         Round("M1", 1, "bookworm,trixie", "disk 5 %", "running on kvm1", "9 records", safe_s=1.0, again="moved"),
-        Round("M1", 2, "bookworm,trixie", "set-up", "running on kvm1", "", ["kvm2: file x"], wrong=["left behind"]),
+        Round(
+            "M1",
+            2,
+            "bookworm,trixie",
+            "set-up",
+            "running on kvm1",
+            "",
+            ["kvm2: file x"],
+            wrong=["left behind"],
+            commit="abc",
+        ),
     ]
     text = page.page(rounds)
     assert "| M1 | QEMU on the destination: SIGKILL | 1 of 2 | running on kvm1 |" in text
-    assert "- M1 (seed 2, set-up): left behind" in text
+    assert "- M1 (seed 2, set-up, at abc): left behind" in text
     assert "No round yet: M3," in text
