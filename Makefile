@@ -15,7 +15,8 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
 .PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration preflight-page \
-	test-crashes test-machines test-source molecule demo screenshot bench-rollout bench-migrate bench-migrate-page lab-up lab-down test clean
+	test-crashes faults test-machines test-source molecule demo screenshot bench-rollout bench-migrate bench-migrate-page \
+	lab-up lab-down test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +89,10 @@ test-source: setup ## QEMU and libvirt built from source on a bare host: half an
 
 test-crashes: setup ## kvm_migrate killed at every kind of moment, and the run after it (minutes)
 	pytest tests/integration/test_kvm_migrate_watch.py tests/integration/test_kvm_migrate_recovery.py -v --durations=15
+
+faults: setup ## kvm_migrate's fault campaign, into docs/faults.md (hours): ROUNDS=5 ONLY=M1,cut-all SEED= OS= FRESH=1
+	PYTHONPATH=.venv/collections python -m ansible_collections.kvmops.fleet.tests.faults.campaign --rounds "$(or $(ROUNDS),5)" \
+		--only "$(ONLY)" $(if $(SEED),--seed $(SEED)) $(if $(OS),--os $(OS)) $(if $(FRESH),--fresh)
 
 test-machines: setup ## the lab's machines, with a kernel of their own (minutes)
 	pytest tests/integration -m machine -v --durations=15

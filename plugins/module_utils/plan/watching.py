@@ -40,6 +40,19 @@ ANSWERS = {
 STALL_S = 30
 
 
+# What a plan holds of measurements; a running guest changes them between two looks.
+MEASURED = ("allocated", "connections")
+
+
+def same_course(one: Plan, other: Plan) -> bool:
+    """Whether two plans do the same to the same things. Words are not compared: they tell measurements too."""
+    return [_course(step) for step in one.steps] == [_course(step) for step in other.steps]
+
+
+def _course(step: Step) -> Tuple[str, Mapping[str, object]]:
+    return step.action, {key: value for key, value in step.args.items() if key not in MEASURED}
+
+
 def run_of(standing: Standing) -> str:
     if standing.record is None:
         return NOBODY

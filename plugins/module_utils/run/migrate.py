@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from dataclasses import replace
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import files
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, place_of
@@ -145,7 +145,8 @@ class MigrateJob(Job[Found]):
     def _insist(self, plan: Plan, found: Found) -> None:
         """The run whose notes were read may have ended just before this one got the lock: then they prove nothing."""
         again = replace(self.observe(), busy=False)  # the lock is ours
-        if (again.leaving, again.arriving) != (found.leaving, found.arriving) or _todo(self.plan(again)) != _todo(plan):
+        notes_differ = (again.leaving, again.arriving) != (found.leaving, found.arriving)
+        if notes_differ or not watching.same_course(self.plan(again), plan):
             raise HostError(
                 "move %s" % self.wish.name, found.source.side, "another run moved it meanwhile", "Run again."
             )
@@ -181,11 +182,6 @@ class MigrateJob(Job[Found]):
                 self.wish.name, found.source.side, found.dest.side, outcome.get("metrics"), outcome.get("transport")
             )
         return {**told, **outcome}
-
-
-def _todo(plan: Plan) -> List[Tuple[str, Mapping[str, Any]]]:
-    """Without the words: they tell what is expected of the move, which is measured anew each time."""
-    return [(step.action, step.args) for step in plan.steps]
 
 
 def _mode_of(move: MovePlan) -> Optional[str]:

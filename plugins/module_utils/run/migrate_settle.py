@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, live_migration
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, libvirt_api, live_migration
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES, moved_to
@@ -20,6 +20,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends impo
 
 # How long the two sides may need until both agree: libvirt's keepalive gives up after 30 s.
 SETTLE_S = 35
+# How long a daemon whose connection broke may take to answer a new one.
+ANSWERS_S = 10
 
 
 def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
@@ -58,10 +60,11 @@ def both_say(wish: Wish, ends: Ends) -> Tuple[str, str]:
 
 def _says(hv: Hypervisor, name: str) -> str:
     try:
-        dom = domains.find(hv, name)
-        if dom is None:
-            return settlement.ABSENT
-        state = domains.status(dom).state
-        return settlement.ABSENT if state not in ACTIVE_STATES and moved_to(domains.read(dom)[0]) else state
+        with libvirt_api.connected(hv, ANSWERS_S) as now:
+            dom = domains.find(now, name)
+            if dom is None:
+                return settlement.ABSENT
+            state = domains.status(dom).state
+            return settlement.ABSENT if state not in ACTIVE_STATES and moved_to(domains.read(dom)[0]) else state
     except HostError:
         return settlement.SILENT

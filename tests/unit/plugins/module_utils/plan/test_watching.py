@@ -16,6 +16,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import Im
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, Found, Sample
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing, record_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import Act
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import plan_move
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.watching import (
     GO,
@@ -25,6 +26,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.watching import 
     closing_steps,
     has_arrived,
     plan_watch,
+    same_course,
     stalled,
     stayed_disks,
 )
@@ -158,3 +160,14 @@ def test_what_is_done_about_a_dead_runs_job(
     told = act_of(rows, stopped, Act(late, "timeout_s (5) passed") if late else None)
     assert (told.what if told else None) == expected
     assert act_of([], None, Act("abort", "x")) is None
+
+
+def test_what_a_running_guest_changes_between_two_looks_is_the_same_course() -> None:
+    def plan(words: str, **args: Any) -> Plan:
+        return Plan(steps=(Step("migrate", words, {"copy": ("vda",), **args}),))
+
+    first = plan("move it, about 9 s", allocated=20, connections=2)
+    assert same_course(first, plan("move it, about 12 s", allocated=21, connections=0))
+    assert not same_course(first, plan("move it, about 9 s", allocated=20, connections=2, redirect="other"))
+    assert not same_course(first, Plan())
+    assert not same_course(first, Plan(steps=(Step("define", "move it, about 9 s", first.steps[0].args),)))
