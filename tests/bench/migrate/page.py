@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import List, Sequence
 
 from tests.bench.migrate import figures, picture
@@ -16,7 +17,8 @@ from tests.integration.fleet import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
 PAGE = FOLDER / "migrate.md"
-NOTES = FOLDER / "migrate-notes.md"
+NOTES = Path(__file__).parent / "notes.md"
+LEAST_LOST_S = 0.5
 INTRODUCTION = """# What a live move costs
 
 `make bench-migrate`: two hosts (Debian 13), one guest of 256 MiB, moved to and fro; everybody in turn, every second round
@@ -78,10 +80,16 @@ def _row(one: Figures, who: str) -> str:
         _ratio(one.ratios(who, baseline, figures.total_s)),
         _pair(one.numbers(who, figures.pause_ms), "%.0f"),
         _pair(one.numbers(who, figures.lost_s), "%.1f"),
-        _ratio(one.ratios(who, baseline, figures.lost_s)),
+        _ratio(one.ratios(who, baseline, figures.lost_s) if _is_felt(one) else []),
         _pair(one.numbers(who, figures.over_s), "%.2f"),
     ]
     return "| %s |" % " | ".join(cells)
+
+
+def _is_felt(one: Figures) -> bool:
+    """The baseline lost enough for a ratio to mean something."""
+    lost = one.numbers(one.scenario.baseline, figures.lost_s)
+    return bool(lost) and middle(lost) >= LEAST_LOST_S
 
 
 def _pair(values: Sequence[float], form: str) -> str:
