@@ -72,6 +72,18 @@ CONTENDERS: Dict[str, Contender] = {
     "balanced": _ours("kvm_migrate, `balanced`", "The default policy.", policy="balanced"),
     "must_finish": _ours("kvm_migrate, `must_finish`", "", policy="must_finish"),
     "minimal_downtime": _ours("kvm_migrate, `minimal_downtime`", "", policy="minimal_downtime"),
+    "one_connection": _ours(
+        "the same, not compressed",
+        "One connection holds less in its sockets than the two that compression needs.",
+        policy="minimal_downtime",
+        schedule={"compression": "none"},
+    ),
+    "paced": _ours(
+        "the same, and 90 % of the link",
+        "What is sent slower than the link carries it does not pile up in sockets.",
+        policy="minimal_downtime",
+        schedule={"compression": "none", "bandwidth_share_percent": 90},
+    ),
     "least_impact": _ours("kvm_migrate, `least_impact`", "", policy="least_impact"),
     "unknown_link": _ours("kvm_migrate, link not known", "`balanced` without `link_mib_s`.", link_mib_s=None),
     "xbzrle": _ours(

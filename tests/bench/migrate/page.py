@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import List, Sequence
 
 from tests.bench.migrate import figures, picture
@@ -16,7 +17,8 @@ from tests.integration.fleet import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
 PAGE = FOLDER / "migrate.md"
-NOTES = FOLDER / "migrate-notes.md"
+NOTES = Path(__file__).parent / "notes.md"
+LEAST_LOST_S, ENOUGH_ROUNDS = 0.5, 5
 INTRODUCTION = """# What a live move costs
 
 `make bench-migrate`: two hosts (Debian 13), one guest of 256 MiB, moved to and fro; everybody in turn, every second round
@@ -34,7 +36,14 @@ command, or of the Ansible task without Ansible's own time for a task that does 
 def write() -> None:
     """The page and the pictures. What was not measured is said."""
     measured = figures.measured()
-    lines = [INTRODUCTION, "## Goals", "", "| goal | measured | reached |", "|---|---|---|"]
+    lines = [
+        INTRODUCTION,
+        *_few_rounds(list(measured.values())),
+        "## Goals",
+        "",
+        "| goal | measured | reached |",
+        "|---|---|---|",
+    ]
     for verdict in verdicts(measured):
         word = {None: "-", True: "yes", False: "**no**"}[verdict.reached]
         lines.append("| %s | %s | %s |" % (verdict.goal, verdict.found, word))
@@ -45,6 +54,13 @@ def write() -> None:
     lines += ["", "## Who took part", "", *_contenders()]
     FOLDER.mkdir(parents=True, exist_ok=True)
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _few_rounds(measured: Sequence[Figures]) -> List[str]:
+    few = ["%s (%d)" % (one.scenario.title.lower(), one.rounds) for one in measured if one.rounds < ENOUGH_ROUNDS]
+    if not few:
+        return []
+    return ["**Fewer than %d rounds, so a first look only:** %s." % (ENOUGH_ROUNDS, "; ".join(few)), ""]
 
 
 def _scenario(one: Figures) -> List[str]:
@@ -78,10 +94,16 @@ def _row(one: Figures, who: str) -> str:
         _ratio(one.ratios(who, baseline, figures.total_s)),
         _pair(one.numbers(who, figures.pause_ms), "%.0f"),
         _pair(one.numbers(who, figures.lost_s), "%.1f"),
-        _ratio(one.ratios(who, baseline, figures.lost_s)),
+        _ratio(one.ratios(who, baseline, figures.lost_s) if _is_felt(one) else []),
         _pair(one.numbers(who, figures.over_s), "%.2f"),
     ]
     return "| %s |" % " | ".join(cells)
+
+
+def _is_felt(one: Figures) -> bool:
+    """The baseline lost enough for a ratio to mean something."""
+    lost = one.numbers(one.scenario.baseline, figures.lost_s)
+    return bool(lost) and middle(lost) >= LEAST_LOST_S
 
 
 def _pair(values: Sequence[float], form: str) -> str:

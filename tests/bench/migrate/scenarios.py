@@ -60,7 +60,7 @@ SCENARIOS: Dict[str, Scenario] = {
     "idle": Scenario("An idle guest", ("default", "balanced", "unknown_link"), "default"),
     "half": Scenario(
         "A guest that writes half as fast as the link sends",
-        ("doubling", "balanced", "minimal_downtime", "least_impact"),
+        ("doubling", "balanced", "minimal_downtime", "one_connection", "paced", "least_impact"),
         "doubling",
         ratio=0.5,
     ),
@@ -75,10 +75,10 @@ SCENARIOS: Dict[str, Scenario] = {
         is_whole=False,
     ),
     "files": Scenario(
-        "Compressible memory: files of a Linux system", ("default", "tuned", "balanced"), "default", files_mib=64
+        "Compressible memory: files of a Linux system", ("default", "tuned", "balanced"), "default", files_mib=32
     ),
     "random": Scenario(
-        "Incompressible memory: random bytes", ("default", "tuned", "balanced"), "default", random_mib=64
+        "Incompressible memory: random bytes", ("default", "tuned", "balanced"), "default", random_mib=32
     ),
     "tls": Scenario("Encrypted or not", ("tcp", "tls"), "tcp", random_mib=32),
 }
