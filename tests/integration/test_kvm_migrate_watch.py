@@ -159,7 +159,7 @@ def test_a_move_that_stands_still_and_whose_run_is_dead_is_ended(web1: Lab) -> N
         web1.lab("fault", "freeze", "kvm2", "web1")
         kill_module(web1)
         told = web1.one("kvm1", "kvm_migrate", may_fail=True, **MOVE)
-    assert told["failed"] and "sent nothing for 30 s and was ended" in told["msg"], told["msg"]
+    assert told["failed"] and "was ended (abort, it sent nothing for 30 s)" in told["msg"], told["msg"]
     assert "the guest is running on kvm1" in told["msg"]
     assert web1.owners("web1", HOSTS) == ["kvm1"]
     until(lambda: answers(web1, 101), 20, "web1 answers on kvm1")

@@ -7,21 +7,22 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    domains,
     lifecycle,
     live_migration,
     pools,
     progress_file,
     transfer_xml,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Watched
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Steer, Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, KvmError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import CLOSING, HANDING_OVER
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish, thin
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import PAUSE
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Sample, Wish, thin
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import PAUSE, Act
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import prediction
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.policies import ramp
@@ -36,6 +37,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.way import Way
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing, migrate_probe
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_journal import Notes
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_metrics import live_metrics
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_pilot import Pilot
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle import both_say, settle
 
@@ -52,7 +54,7 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found, notes: Notes, way: Wa
             elif step.action == "migrate":
                 notes.made([volume["path"] for volume in made])
                 notes.phase(HANDING_OVER)
-                told = _migrate(wish, ends, step, found, way)
+                told = _migrate(wish, ends, step, found, way, notes)
                 notes.phase(CLOSING)
                 made = []
             else:
@@ -69,22 +71,35 @@ def _create(ends: Ends, volume: Mapping[str, Any]) -> None:
     pools.create_volume(ends.dest, volume["pool"], volume["volume"], volume["size"], volume["format"])
 
 
-def _migrate(wish: Wish, ends: Ends, step: Step, found: Found, way: Way) -> Dict[str, Any]:
+def _noting(steer: Steer, dom: Any, notes: Notes) -> Steer:
+    """Before the guest is paused on the way, note it: should this run die then, the next one lets it go on."""
+
+    def noted(sample: Optional[Sample], elapsed_s: float) -> Sequence[Act]:
+        acts = steer(sample, elapsed_s)
+        if PAUSE in [act.what for act in acts]:
+            with contextlib.suppress(HostError):
+                notes.pausing(domains.status(dom).state)
+        return acts
+
+    return noted
+
+
+def _migrate(wish: Wish, ends: Ends, step: Step, found: Found, way: Way, notes: Notes) -> Dict[str, Any]:
     dom = live_migration.there(ends.source, wish.name)
     order = _order(wish, dom, step, found, way)
     subject = "%s to %s" % (wish.name, wish.host)
     with migrate_probe.probing(wish, ends) as probed:
         with progress_file.telling("kvm_migrate", wish.name) as tell:
-            pilot = Pilot(wish, way)
+            steer = _noting(Pilot(wish, way).steer, dom, notes)
             probed.begins()
-            watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), pilot.steer)
+            watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), steer)
             probed.ends()
         try:
             settle(wish, ends, watched)
         finally:
             _resume(wish, ends, watched, found)
         seen, samples, noticed = probed.told([sample.as_dict() for sample in thin(watched.samples)])
-    metrics = _metrics(live_migration.completed(ends.dest, wish.name), watched, step)
+    metrics = live_metrics(live_migration.completed(ends.dest, wish.name), watched, step.args["allocated"])
     return {
         "metrics": dict(metrics.as_dict(), **seen),
         "samples": samples,
@@ -140,22 +155,6 @@ def _predicted(way: Way, watched: Watched, metrics: Metrics) -> Dict[str, Any]:
     task = prediction.with_measured_link(way.task, watched.samples)
     foretold = way.prediction if task == way.task else prediction.predict(task, way.schedule, way.chosen)
     return prediction.compared(foretold, metrics)
-
-
-def _metrics(stats: Mapping[str, Any], watched: Watched, step: Step) -> Metrics:
-    return Metrics(
-        mode="live",
-        total_ms=stats.get("time_elapsed", watched.wall_ms),
-        wall_ms=watched.wall_ms,
-        downtime_ms=stats.get("downtime"),
-        downtime_net_ms=stats.get("downtime_net"),
-        setup_ms=stats.get("setup_time"),
-        memory_bytes=stats.get("memory_processed", 0),
-        memory_total_bytes=stats.get("memory_total", 0),
-        disk_bytes=watched.completed.get("disk_processed", 0),
-        disk_data_bytes=step.args["allocated"],
-        iterations=stats.get("memory_iteration"),
-    )
 
 
 def _take_back(wish: Wish, ends: Ends, made: List[Mapping[str, Any]]) -> bool:

@@ -19,6 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal as notebook
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import LEAVING
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
@@ -47,7 +48,8 @@ def _undefine(hv: Hypervisor, name: str) -> None:
 
 def _resume(hv: Hypervisor, name: str) -> None:
     dom = domains.find(hv, name)
-    if dom is not None:
+    # libvirt lets it go on by itself on some releases, perhaps just now.
+    if dom is not None and domains.status(dom).state == PAUSED:
         lifecycle.resume(dom)
 
 
@@ -68,6 +70,7 @@ _HANDS: Dict[str, Callable[[Wish, Ends, Step], Any]] = {
     "stop-source": lambda wish, ends, step: _stop(ends.source, wish.name),
     "stop-dest": lambda wish, ends, step: _stop(ends.dest, wish.name),
     "resume-source": lambda wish, ends, step: _resume(ends.source, wish.name),
+    "resume-dest": lambda wish, ends, step: _resume(ends.dest, wish.name),
     "withdraw-dest": lambda wish, ends, step: _undefine(ends.dest, wish.name),
     "undefine-source": lambda wish, ends, step: _undefine(ends.source, wish.name),
     "remove-leftover": lambda wish, ends, step: _remove(ends, step),

@@ -220,3 +220,26 @@ def test_a_note_survives_its_file() -> None:
     assert journal_of(kept.as_dict()) == kept and journal_of(None) is None
     with pytest.raises(ValueError, match="unknown phase"):
         journal_of(dict(kept.as_dict(), phase="x"))
+
+
+PAUSED_BY_HAND = {"state": "paused"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "here", "there", "steps"),
+    [
+        (True, {"state": None}, PAUSED_BY_HAND, ["resume-dest", "forget"]),
+        (False, {"state": None}, PAUSED_BY_HAND, ["forget"]),
+        (True, {"state": None}, {"state": "running"}, ["forget"]),
+        (True, PAUSED_BY_HAND, {"state": None}, ["resume-source", "forget"]),
+        (False, PAUSED_BY_HAND, {"state": None}, ["forget"]),
+        (True, PAUSED_BY_HAND, {"state": "paused", "reason": "migration"}, ["stop-dest", "resume-source", "forget"]),
+        (True, {"state": "running"}, {"state": None}, ["forget"]),
+    ],
+)
+def test_only_what_the_move_itself_paused_goes_on(ours: bool, here: object, there: object, steps: List[str]) -> None:
+    found = found_of({"source": here, "dest": there})
+    if here == {"state": None}:
+        found = replace(found, source=replace(found.source, domain=None, status=None))
+    found = replace(found, leaving=note(phase=HANDING_OVER, paused=ours, created=()))
+    assert [step.action for step in recovery.recover(wish_of({}), found).steps] == steps
