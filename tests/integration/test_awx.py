@@ -27,6 +27,7 @@ SURVEY = {
     # A survey hands numbers on as numbers, and what was left empty as an empty text.
     "migrate_bandwidth_mib_s": 8,
     "migrate_timeout_s": 300,
+    "migrate_transport": "ssh",
     "migrate_policy": "",
     "migrate_keep_source": "",
     "migrate_probe_type": "",

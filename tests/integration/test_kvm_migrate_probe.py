@@ -30,7 +30,7 @@ def longest_gap(moments: List[float]) -> float:
 
 
 def moved(lab: Lab, **probe: Any) -> Dict[str, Any]:
-    told = lab.one("kvm1", "kvm_migrate", name="web1", host="kvm2", bandwidth_mib_s=16, probe=probe)
+    told = lab.one("kvm1", "kvm_migrate", name="web1", host="kvm2", bandwidth_mib_s=16, tls=False, probe=probe)
     assert told["changed"] and lab.owners("web1", HOSTS) == ["kvm2"]
     return told
 

@@ -143,6 +143,41 @@ def test_a_run_that_died_after_the_move_is_finished(web1: Lab) -> None:
 
 
 @pytest.mark.long
+def test_a_second_run_pauses_what_takes_too_long_and_lets_it_go_on(web1: Lab) -> None:
+    """As the run that is dead would have: counted from the begin of the job."""
+    with moving(web1):
+        kill_module(web1)
+        told = web1.one("kvm1", "kvm_migrate", timeout_s=5, on_timeout="pause", **MOVE)
+    assert told["watched"] and told["ended_by"] == "pause", told
+    assert web1.state("kvm2", "web1") == "running"
+    check_moved(web1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("owner_paused_it", [False, True])
+def test_only_what_a_dead_run_paused_goes_on(web1: Lab, owner_paused_it: bool) -> None:
+    if owner_paused_it:
+        web1.virsh("kvm1", "suspend", "web1")
+    with moving(web1, timeout_s=5, on_timeout="pause"):
+        until(lambda: web1.state("kvm1", "web1") == "paused", 60, "it is paused")
+        note = "cat /var/lib/kvmops/journal/leaving/*.json"
+        until(lambda: owner_paused_it or json.loads(web1.sh("kvm1", "sh", "-c", note))["paused"], 20, "it is noted")
+        time.sleep(6)  # past timeout_s, for the run that does not pause it
+        kill_module(web1)
+        until(lambda: web1.owners("web1", HOSTS) == ["kvm2"], 120, "libvirt ended the move by itself")
+        until(lambda: web1.state("kvm1", "web1") is None, 20, "kvm1 let go")
+        arrived = web1.state("kvm2", "web1")
+    told = web1.one("kvm1", "kvm_migrate", **MOVE)
+    assert told["changed"] and web1.owners("web1", HOSTS) == ["kvm2"]
+    let_go_on = any("let web1 go on on kvm2" in step for step in told["steps"])
+    if owner_paused_it:
+        assert arrived == web1.state("kvm2", "web1") == "paused" and not let_go_on
+    else:
+        assert let_go_on is (arrived == "paused")
+        check_moved(web1)
+
+
+@pytest.mark.long
 def test_a_disk_that_is_not_the_one_that_was_copied_stays(web1: Lab) -> None:
     with moving(web1):
         kill_module(web1)
