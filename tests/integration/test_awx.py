@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import ansible_runner
+import pytest
 
 from .fleet import ROOT, Lab, answers, guest, until
 
@@ -37,19 +38,21 @@ SURVEY = {
 class Job:
     """A job template's run. events: (seconds since the start, event), as they came in while it ran."""
 
-    def __init__(self, lab: Lab, folder: Path, **more: Any) -> None:
+    def __init__(self, lab: Lab, folder: Path, cancel: bool = False, inventory: str = "", **more: Any) -> None:
+        """cancel: as soon as it shows how far it is."""
         began = time.monotonic()
         self.events: List[Tuple[float, Dict[str, Any]]] = []
         self.runner = ansible_runner.run(
             private_data_dir=str(folder),
             playbook="kvmops.fleet.migrate",
-            inventory=str(lab.inventory),
+            inventory=inventory or str(lab.inventory),
             extravars={**SURVEY, **more},
             envvars={
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                 "PATH": "%s:%s" % (ROOT / ".venv" / "bin", os.environ["PATH"]),
             },
             event_handler=lambda event: self.events.append((time.monotonic() - began, event)),
+            cancel_callback=lambda: cancel and bool(self.lines),
             quiet=True,
             timeout=300,
         )
@@ -65,6 +68,11 @@ class Job:
             if event["event"] == kind and event["event_data"].get("task", "").startswith(task)
         ]
 
+    @property
+    def lines(self) -> List[Tuple[float, Dict[str, Any]]]:
+        """Those that tell how far it is."""
+        return [(at, event) for at, event in self.of("verbose") if LINE.search(event["stdout"])]
+
 
 def test_a_job_shows_how_far_it_is_and_what_it_cost(clean: Lab, tmp_path: Path) -> None:
     clean.one("kvm1", "kvm_domain", **guest("web1", 101))
@@ -74,7 +82,7 @@ def test_a_job_shows_how_far_it_is_and_what_it_cost(clean: Lab, tmp_path: Path) 
 
     ((began, begun),) = job.of("runner_on_start", "Move web1")
     ((ended, moved),) = job.of("runner_on_ok", "Move web1")
-    lines = [(at, event) for at, event in job.of("verbose") if LINE.search(event["stdout"])]
+    lines = job.lines
     # The move takes ten seconds and more at this rate: they came while it ran, each some seconds after the one before.
     assert len(lines) >= 2 and all(began < at < ended - 0.5 for at, dummy in lines), (began, ended, lines)
     assert all(later - earlier > 2 for (earlier, dummy), (later, other) in itertools.pairwise(lines)), lines
@@ -96,3 +104,23 @@ def test_a_job_shows_how_far_it_is_and_what_it_cost(clean: Lab, tmp_path: Path) 
 
     again = Job(clean, tmp_path, migrate_from="kvm2", migrate_to="kvm1", migrate_name="nobody")
     assert again.runner.status == "failed" and "neither kvm2 nor kvm1 has a domain of that name" in again.printed
+
+
+def test_a_slice_of_the_inventory_is_refused(clean: Lab, tmp_path: Path) -> None:
+    """Job slicing gives each job a part of the hosts; a move needs both of its own."""
+    part = Job(clean, tmp_path, inventory="kvm1,")
+    assert part.runner.status == "failed" and "inventory names of different hosts" in part.printed
+
+
+@pytest.mark.long
+def test_a_cancelled_job_does_not_cancel_the_move(clean: Lab, tmp_path: Path) -> None:
+    """A time limit of the job template ends a job in the same way. The next job watches, and tells what it cost."""
+    clean.one("kvm1", "kvm_domain", **guest("web1", 101))
+    until(lambda: answers(clean, 101), 60, "web1 answers")
+    first = Job(clean, tmp_path / "first", cancel=True)
+    assert first.runner.status == "canceled"
+    second = Job(clean, tmp_path / "second")
+    assert second.runner.rc == 0 and clean.owners("web1", HOSTS) == ["kvm2"], second.printed
+    ((dummy, moved),) = second.of("runner_on_ok", "Move web1")
+    assert moved["event_data"]["res"]["watched"] is True
+    assert "web1 moved from kvm1 to kvm2" in second.printed
