@@ -40,11 +40,14 @@ class Job:
 
     def __init__(self, lab: Lab, folder: Path, cancel: bool = False, inventory: str = "", **more: Any) -> None:
         """cancel: as soon as it shows how far it is."""
+        book = folder / "project" / "move.yml"
+        book.parent.mkdir(parents=True, exist_ok=True)
+        book.write_text("- import_playbook: kvmops.fleet.migrate\n", encoding="utf-8")
         began = time.monotonic()
         self.events: List[Tuple[float, Dict[str, Any]]] = []
         self.runner = ansible_runner.run(
             private_data_dir=str(folder),
-            playbook="kvmops.fleet.migrate",
+            playbook=book.name,
             inventory=inventory or str(lab.inventory),
             extravars={**SURVEY, **more},
             envvars={
@@ -108,7 +111,8 @@ def test_a_job_shows_how_far_it_is_and_what_it_cost(clean: Lab, tmp_path: Path) 
 
 def test_a_slice_of_the_inventory_is_refused(clean: Lab, tmp_path: Path) -> None:
     """Job slicing gives each job a part of the hosts; a move needs both of its own."""
-    part = Job(clean, tmp_path, inventory="kvm1,")
+    (tmp_path / "part").write_text("kvm1\n", encoding="utf-8")
+    part = Job(clean, tmp_path, inventory=str(tmp_path / "part"))
     assert part.runner.status == "failed" and "inventory names of different hosts" in part.printed
 
 

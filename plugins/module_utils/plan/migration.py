@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, PreflightError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import same_image, temporary_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import temporary_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
     AUTO,
@@ -22,7 +21,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
     MIB,
     OFFLINE,
     DiskMove,
-    End,
     Found,
     Wish,
 )
@@ -35,24 +33,25 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan import (
     prediction,
     redirect,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.closing import (
+    CLOSING_ACTIONS,
+    closing_steps,
+    volume_args,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import errors, preflight
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import (
     ACTIVE,
-    KEEP,
     MISSING,
     OFF,
-    Keep,
     presence,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import Recovery, recover
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.way import Way, way_of
 
+CARRIES = ("copy-nvram", "copy-state")
+
 # (source, destination) -> answer, when both hold the same UUID or one holds nothing. A domain of the same name with
 # another UUID is no twin; the preflight refuses it.
-CARRIES = ("copy-nvram", "copy-state")
-# What remains to be done once the guest lives on the destination.
-CLOSING_ACTIONS = ("keep-definition", "autostart", "remove-source-disk", "remember-kept")
-
 ANSWERS: Dict[Tuple[str, str], str] = {
     (MISSING, MISSING): "nowhere",
     (MISSING, OFF): "there",
@@ -202,7 +201,7 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...], how: Way)
             "create-volume",
             "create %s (%s, %d MiB) on %s for disk %s"
             % (move.arrives_at, move.format, move.size // MIB, dest, move.target),
-            _volume_args(found.dest, move, move.arrives_at),
+            volume_args(found.dest, move, move.arrives_at),
         )
         for move in copies
     ]
@@ -223,7 +222,7 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...], how: Way)
             },
         )
     )
-    return steps + _closing_steps(wish, found, copies)
+    return steps + closing_steps(wish, found, copies)
 
 
 def _live_words(domain: Optional[Domain], found: Found, wish: Wish, copies: List[DiskMove]) -> str:
@@ -248,7 +247,7 @@ def _offline_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Lis
             "compare %s with %s on %s by hash" % (move.path, _named_there(move), dest)
             if move.exists
             else _copy_words(move, dest),
-            _volume_args(found.dest, move, move.arrives_at),
+            volume_args(found.dest, move, move.arrives_at),
         )
         for move in copies
     ]
@@ -260,7 +259,7 @@ def _offline_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Lis
         words = "carry the snapshots %s to %s" % (", ".join(found.snapshots), dest)
         steps.append(Step("carry-snapshots", words, {"names": found.snapshots}))
     steps.append(Step("undefine", "undefine %s on %s" % (wish.name, found.source.side)))
-    return steps + _closing_steps(wish, found, copies)
+    return steps + closing_steps(wish, found, copies)
 
 
 def _named_there(move: DiskMove) -> str:
@@ -270,57 +269,3 @@ def _named_there(move: DiskMove) -> str:
 def _copy_words(move: DiskMove, dest: str) -> str:
     there = "" if move.dest_path is None else " as %s" % move.dest_path
     return "copy %s (%d MiB allocated) to %s%s and verify it by hash" % (move.path, move.allocated // MIB, dest, there)
-
-
-def _keep(wish: Wish, found: Found) -> Keep:
-    """A transient guest has no definition that could stay."""
-    keep, status = KEEP[wish.keep_source], found.source.status
-    return keep if status is None or status.persistent else keep._replace(definition=False)
-
-
-def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Step]:
-    keep, source = _keep(wish, found), found.source.side
-    kept = [move.path for move in copies if keep.disks]
-    steps = []
-    if keep.definition:
-        words = "keep the definition of %s on %s, marked and unable to start" % (wish.name, source)
-        uuid = found.source.domain.uuid if found.source.domain else ""
-        steps.append(Step("keep-definition", words, {"host": wish.host, "uuid": uuid}))
-    if found.source.status and found.source.status.autostart and found.source.status.persistent:
-        steps.append(Step("autostart", "let %s start with %s" % (wish.name, found.dest.side)))
-    for move in copies if not keep.disks else ():
-        # What no run of ours copied it does not remove: the file there could be this very one.
-        if (move.exists and not _made_earlier(found, move.arrives_at)) or _is_used_by_others(found, move):
-            continue
-        words = "remove %s from %s, whose content now lives on %s" % (move.path, found.source.side, found.dest.side)
-        inode = found.source.images.get(move.path, disk_moves.NOTHING).inode
-        steps.append(Step("remove-source-disk", words, dict(_volume_args(found.source, move, move.path), inode=inode)))
-    if kept:
-        words = "note that %s on %s is from now on an outdated copy" % (", ".join(kept), source)
-        steps.append(Step("remember-kept", words, {"paths": tuple(kept)}))
-    return steps
-
-
-def _made_earlier(found: Found, path: str) -> bool:
-    """Whether the file on the destination is one that an earlier try of this move made."""
-    inode = found.dest.images.get(path, disk_moves.NOTHING).inode
-    return found.leaving is not None and inode is not None and found.leaving.made.get(path) == inode
-
-
-def _is_used_by_others(found: Found, move: DiskMove) -> bool:
-    """On the source; on the destination too, when both see the file that was copied off what they share."""
-    here, there = (end.images.get(move.path, disk_moves.NOTHING) for end in (found.source, found.dest))
-    users_there = found.dest.disk_users.get(move.path) if same_image(here, there) else ()
-    return bool(found.source.disk_users.get(move.path) or users_there)
-
-
-def _volume_args(end: End, move: DiskMove, path: str) -> Dict[str, Any]:
-    """path: on that end. from: on the source."""
-    return {
-        "path": path,
-        "from": move.path,
-        "pool": end.pool_of(path),
-        "volume": posixpath.basename(path),
-        "size": move.size,
-        "format": move.format,
-    }
