@@ -39,7 +39,9 @@ def test_a_definition_is_kept_of_a_live_move_and_the_guest_returns(clean: Lab) -
     check, real, again, again_check = clean.quartet("kvm1", "kvm_migrate", **args)
     assert check["changed"] and real["changed"] and check["steps"] == real["steps"]
     assert not again["changed"] and not again_check["changed"]
-    assert clean.owners("web1", HOSTS) == ["kvm2"] and answers(clean, 101)
+    assert again["state"] == "running" and clean.owners("web1", HOSTS) == ["kvm2"] and answers(clean, 101)
+    (kept,) = clean.one("kvm1", "kvm_domain_info")["domains"]
+    assert kept["moved_to"] == "kvm2" and kept["state"] == "shutoff"
     assert "Autostart:      enable" in clean.virsh("kvm2", "dominfo", "web1")
     check_kept(clean, "kvm1", "kvm2")
     elsewhere = clean.one("kvm1", "kvm_migrate", name="web1", host="kvm3", may_fail=True)

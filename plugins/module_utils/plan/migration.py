@@ -187,7 +187,7 @@ def _nowhere(attempted: str, found: Found) -> CannotConverge:
 
 
 def _places(wish: Wish, found: Found) -> Tuple[Mapping[str, Any], Mapping[str, Any]]:
-    status = (found.source.status or found.dest.status) if found.source.domain else found.dest.status
+    status = found.dest.status if presence(found.source) == MISSING else found.source.status
     state = status.state if status else None
     shape = {"name": wish.name, "state": state}
     return dict(shape, host=found.source.side), dict(shape, host=found.dest.side)
