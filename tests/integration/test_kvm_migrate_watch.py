@@ -155,9 +155,9 @@ def job_age_s(lab: Lab) -> float:
 @pytest.mark.long
 def test_a_second_run_pauses_what_takes_too_long_and_lets_it_go_on(web1: Lab) -> None:
     """As the run that is dead would have: counted from the begin of the job."""
-    with moving(web1):
+    with moving(web1, tls=False):
         kill_module(web1)
-        told = web1.one("kvm1", "kvm_migrate", timeout_s=MOVE_TIMEOUT_S, on_timeout="pause", **MOVE)
+        told = web1.one("kvm1", "kvm_migrate", timeout_s=MOVE_TIMEOUT_S, on_timeout="pause", tls=False, **MOVE)
     assert told["watched"] and told["ended_by"] == "pause", told
     assert web1.state("kvm2", "web1") == "running"
     check_moved(web1)
@@ -168,7 +168,7 @@ def test_a_second_run_pauses_what_takes_too_long_and_lets_it_go_on(web1: Lab) ->
 def test_only_what_a_dead_run_paused_goes_on(web1: Lab, owner_paused_it: bool) -> None:
     if owner_paused_it:
         web1.virsh("kvm1", "suspend", "web1")
-    with moving(web1, timeout_s=MOVE_TIMEOUT_S, on_timeout="pause"):
+    with moving(web1, tls=False, timeout_s=MOVE_TIMEOUT_S, on_timeout="pause"):
         until(lambda: web1.state("kvm1", "web1") == "paused", 60, "it is paused")
         note = "cat /var/lib/kvmops/journal/leaving/*.json"
         until(lambda: owner_paused_it or json.loads(web1.sh("kvm1", "sh", "-c", note))["paused"], 20, "it is noted")
@@ -177,7 +177,7 @@ def test_only_what_a_dead_run_paused_goes_on(web1: Lab, owner_paused_it: bool) -
         until(lambda: web1.owners("web1", HOSTS) == ["kvm2"], 120, "libvirt ended the move by itself")
         until(lambda: web1.state("kvm1", "web1") is None, 20, "kvm1 let go")
         arrived = web1.state("kvm2", "web1")
-    told = web1.one("kvm1", "kvm_migrate", **MOVE)
+    told = web1.one("kvm1", "kvm_migrate", tls=False, **MOVE)
     assert told["changed"] and web1.owners("web1", HOSTS) == ["kvm2"]
     let_go_on = any("let web1 go on on kvm2" in step for step in told["steps"])
     if owner_paused_it:
