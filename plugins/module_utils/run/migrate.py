@@ -11,7 +11,7 @@ import signal
 from dataclasses import replace
 from typing import Any, Dict, Iterator, Mapping, Optional
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import files
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import files, progress_file
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, place_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken, holding, standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
@@ -133,6 +133,8 @@ class MigrateJob(Job[Found]):
         held.write(MoveRecord(self.wish.host, domain.uuid if domain else "", move.answer))
         steps = [step for step in plan.steps if not self._is_taken(step, alone=move.journal is None)]
         if move.journal is None:
+            # The lock is ours, so whoever told this is dead.
+            progress_file.drop("kvm_migrate", self.wish.name)
             return {}
         notes = migrate_journal.Notes(self.ends, move.journal)
         notes.begin()

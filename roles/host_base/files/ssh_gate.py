@@ -343,7 +343,7 @@ def is_ours(address):
 
 
 def probe(protocol, program, stream):
-    """Ask as long as the peer listens. Gives the answer to say when it was not to be."""
+    """Ask as long as the peer listens. Raises Refused."""
     if protocol != program.PROTOCOL:
         raise Refused("this host speaks protocol %d of the prober, not %d" % (program.PROTOCOL, protocol))
     request = read_probe(stream)
