@@ -20,7 +20,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction impo
 # libvirt takes 1 to 60 s.
 MEASURED_S = 1
 # A guest that has written next to nothing by then is quiet.
-QUIET_S = 0.3
+QUIET_S = 0.15
 # QEMU reads its samples a second time after that; on a busy host it takes a while.
 WITHIN_S = 5.0
 PAGE_SAMPLING = 0

@@ -24,6 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import
     Schedule,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import encryption, formulas, postcopy
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.course import BUFFERED_MIB
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.prediction import (
     compressing_mib_s,
     working_set_of,
@@ -35,6 +36,9 @@ COMPRESSES_SINCE = 9004000
 CONVERGES_BELOW = 0.9
 # Below, the CPU time is spent for nothing.
 WORTH_COMPRESSING = 1.1
+# Of the longest stop that is allowed. Measured at 200 Mbit/s, a guest that writes half of what the link sends: compressed, the
+# stop was 340 ms with QEMU allowed 40 to 60; over one connection 180 ms.
+MOST_BUFFERED = 0.4
 # When the link's rate is not known, it is taken to carry 100 Mbit/s at least.
 SLOWEST_LINK_MIB_S = 11.0
 
@@ -90,6 +94,10 @@ def _against_compression(wish: Wish, found: Found, schedule: Schedule, task: Tas
         return "the link (%.1f MiB/s) is faster than compressing" % task.link_mib_s
     if task.compresses_by is not None and task.compresses_by < WORTH_COMPRESSING:
         return "the memory becomes hardly smaller: %.2f times, in a sample" % task.compresses_by
+    more = BUFFERED_MIB * _threads(schedule) / task.link_mib_s * 1000
+    if more > MOST_BUFFERED * schedule.pause_most_ms:
+        words = "it needs %d connections, whose sockets would add %d ms to a stop of at most %d ms"
+        return words % (_threads(schedule), more, schedule.pause_most_ms)
     if encryption.is_parallel_broken(found):
         return "between these versions of QEMU memory goes over one connection"
     if postcopy.is_allowed(wish) and not postcopy.goes_parallel(found):

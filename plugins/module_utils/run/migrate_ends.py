@@ -42,8 +42,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import 
 # virtlockd is started by its socket, when the first guest needs it, and stays.
 LOCKING, LOCKABLE = "/run/virtlockd.pid", "/run/libvirt/virtlockd-sock"
 
-# What the link sends in that time is no more than the shortest stop that a policy allows at first.
-QUIET_S = 0.05
+# What the link sends in that time: the guest writes a sixth of what the link carries at most, then.
+QUIET_S = 0.025
 
 USERFAULTFD = "/proc/sys/vm/unprivileged_userfaultfd"
 USERFAULTFD_DEVICE = "/dev/userfaultfd"

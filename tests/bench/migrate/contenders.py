@@ -84,6 +84,12 @@ CONTENDERS: Dict[str, Contender] = {
         policy="minimal_downtime",
         schedule={"compression": "none", "bandwidth_share_percent": 90},
     ),
+    "packed": _ours(
+        "`minimal_downtime`, compressed, 90 % of the link",
+        "The two connections of compression, which do not pile up either.",
+        policy="minimal_downtime",
+        schedule={"compression": "zstd", "bandwidth_share_percent": 90},
+    ),
     "least_impact": _ours("kvm_migrate, `least_impact`", "", policy="least_impact"),
     "unknown_link": _ours("kvm_migrate, link not known", "`balanced` without `link_mib_s`.", link_mib_s=None),
     "xbzrle": _ours(

@@ -60,7 +60,7 @@ SCENARIOS: Dict[str, Scenario] = {
     "idle": Scenario("An idle guest", ("default", "balanced", "unknown_link"), "default"),
     "half": Scenario(
         "A guest that writes half as fast as the link sends",
-        ("doubling", "balanced", "minimal_downtime", "one_connection", "paced", "least_impact"),
+        ("doubling", "balanced", "minimal_downtime", "one_connection", "paced", "packed", "least_impact"),
         "doubling",
         ratio=0.5,
     ),
