@@ -13,6 +13,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import Im
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, Found, Sample, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import is_itself
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import (
     MOVED,
@@ -52,6 +53,8 @@ def answer(wish: Wish, standing: Standing, found: Found) -> str:
     told = ANSWERS[(run_of(standing), goes)]
     if is_itself(wish, source):
         return GO
+    if postcopy.has_broken(found) and not standing.alive:
+        return GO  # libvirt keeps the job of a post-copy that broke, and nobody sends anything
     if record is not None and record.host != wish.host and (goes or standing.alive):
         raise goes_elsewhere(wish, record, source)
     return told

@@ -34,7 +34,7 @@ def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
     if watched.stopped:
         words = "%s, and the move was ended (%s); libvirt: %s" % (watched.why, watched.stopped, words)
     where, remedy = settlement.told(outcome, here, there, ends.source.side, ends.dest.side)
-    if outcome in (settlement.TWICE, settlement.UNKNOWN):
+    if outcome in settlement.UNSETTLED:
         raise CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
     said = "%s. Now %s" % (words, where)
     raise HostError(attempted, ends.source.side, said, remedy + settlement.advice(watched.error))
@@ -44,7 +44,7 @@ def _agreed(wish: Wish, ends: Ends, watched: Watched) -> bool:
     outcome = settlement.verdict(*both_say(wish, ends))
     if watched.error is None:
         return outcome in (settlement.MOVED, settlement.STOPPED_THERE)
-    return outcome in (settlement.MOVED, settlement.STAYED)
+    return outcome in (settlement.MOVED, settlement.STAYED, settlement.LOST)
 
 
 def both_say(wish: Wish, ends: Ends) -> Tuple[str, str]:
@@ -55,6 +55,6 @@ def both_say(wish: Wish, ends: Ends) -> Tuple[str, str]:
 def _says(hv: Hypervisor, name: str) -> str:
     try:
         dom = domains.find(hv, name)
-        return domains.status(dom).state if dom is not None else settlement.ABSENT
+        return settlement.word_of(domains.status(dom) if dom is not None else None)
     except HostError:
         return settlement.SILENT

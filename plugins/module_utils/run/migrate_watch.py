@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     domains,
@@ -23,8 +23,14 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.following import Follower
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES, PAUSED
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
+    ACTIVE_STATES,
+    PAUSED,
+    POSTCOPY,
+    POSTCOPY_FAILED,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
     LIVE,
@@ -119,7 +125,7 @@ def _as_owner(wish: Wish, ends: Ends, found: Found, held: Held, follower: Follow
         _follow(wish, ends, follower, record)
     here, there = _settled(wish, ends, found)
     outcome = settlement.verdict(here, there)
-    if outcome in (settlement.TWICE, settlement.UNKNOWN):
+    if outcome in settlement.UNSETTLED:
         raise _not_moved(wish, ends, follower, outcome, (here, there))
     # The lock is ours, and so nobody is busy with it any more.
     now = replace(observe_ends(wish, ends), busy=False)
@@ -165,7 +171,8 @@ def _follow(wish: Wish, ends: Ends, follower: Follower, record: Optional[MoveRec
 
         def on_sample(sample: Sample) -> None:
             tell(sample.progress(subject))
-            if record is not None and watched.stopped is None and watching.stalled(watched.samples):
+            still = record is not None and watched.stopped is None and watching.stalled(watched.samples)
+            if still and not _is_split(wish, ends):
                 watched.stopped = "stalled"
                 watched.error = follower.abort()
                 ended.begin()
@@ -173,13 +180,24 @@ def _follow(wish: Wish, ends: Ends, follower: Follower, record: Optional[MoveRec
                 ended.forced = True
                 _stop_half(wish, ends)
 
-        follower.until_gone(on_sample, lambda: watched.error is not None or ended.waited_s() > ENDS_S + FORCED_S)
+        follower.until_gone(on_sample, lambda: _gave_up(wish, ends, watched, ended))
     if watched.stopped and watched.error is None and follower.job() == watching.OUTGOING:
         raise CannotConverge(
             "End the move of %s, whose run is dead and which sent nothing" % wish.name,
             "libvirt on %s has cancelled it and still waits for %s" % (ends.source.side, ends.dest.side),
             "End the half that waits on %s (virsh destroy %s there), then run again" % (ends.dest.side, wish.name),
         )
+
+
+def _is_split(wish: Wish, ends: Ends, reasons: Sequence[str] = (POSTCOPY, POSTCOPY_FAILED)) -> bool:
+    """Nobody may end a post-copy. When its link is cut, libvirt says so after 30 s, and keeps its job."""
+    dom = domains.find(ends.source, wish.name)
+    return dom is not None and domains.status(dom).reason in reasons
+
+
+def _gave_up(wish: Wish, ends: Ends, watched: Watched, ended: Ended) -> bool:
+    over = watched.error is not None or ended.waited_s() > ENDS_S + FORCED_S
+    return over or _is_split(wish, ends, [POSTCOPY_FAILED])
 
 
 class Ended:
@@ -224,7 +242,7 @@ def _not_moved(wish: Wish, ends: Ends, follower: Follower, outcome: str, said: T
     words = follower.watched.error or follower.why_failed() or "it ended without moving the guest"
     if follower.watched.stopped:
         words = "a move whose run is dead sent nothing for %d s and was ended: %s" % (watching.STALL_S, words)
-    if outcome in (settlement.TWICE, settlement.UNKNOWN):
+    if outcome in settlement.UNSETTLED:
         return CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
     return HostError(attempted, ends.source.side, "%s. Now %s" % (words, where), remedy + settlement.advice(words))
 
