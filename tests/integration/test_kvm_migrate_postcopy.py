@@ -18,8 +18,8 @@ from .test_kvm_migrate_faults import Running
 from .test_kvm_migrate_watch import kill_controller, kill_module
 
 HOSTS = ("kvm1", "kvm2", "kvm3", "kvm4")
-# It writes faster than the link sends, to 60 MiB, which take ten seconds to fetch.
-LINK, BUSY = "50mbit", "kvmops.dirty_mib_s=60 kvmops.dirty_set_mib=60"
+# It writes faster than the link sends, to 60 MiB, which take five seconds to fetch.
+LINK, BUSY = "100mbit", "kvmops.dirty_mib_s=60 kvmops.dirty_set_mib=60"
 # Nothing but post-copy can end it.
 ONLY: Dict[str, Any] = {
     "name": "web1",
@@ -43,7 +43,7 @@ def fixture_lab() -> Iterator[Lab]:
 
 @pytest.fixture(name="slow")
 def fixture_slow(lab: Lab) -> Iterator[Lab]:
-    """Clean hosts whose QEMU may fetch pages, on links of 50 Mbit/s."""
+    """Clean hosts whose QEMU may fetch pages, on links of 100 Mbit/s."""
     lab.lab("fault", "heal")
     wipe(lab, HOSTS)
     lab.lab("userfaultfd", "allow")
@@ -56,7 +56,7 @@ def fixture_slow(lab: Lab) -> Iterator[Lab]:
 
 
 def start_web1(lab: Lab, host: str) -> None:
-    lab.one(host, "kvm_domain", **guest("web1", 101, memory_mib=160, cmdline=BUSY))
+    lab.one(host, "kvm_domain", **guest("web1", 101, cmdline=BUSY))
     until(lambda: answers(lab, 101), 60, "web1 answers")
 
 

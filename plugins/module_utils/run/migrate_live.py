@@ -7,20 +7,21 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     lifecycle,
     live_migration,
     pools,
     progress_file,
+    switch_over,
     transfer_xml,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, KvmError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import CLOSING, HANDING_OVER
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish, thin
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import MIB, Found, Metrics, Wish, thin
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import PAUSE
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import prediction
@@ -77,14 +78,16 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found, way: Way) -> Dict
         with progress_file.telling("kvm_migrate", wish.name) as tell:
             pilot = Pilot(wish, way)
             probed.begins()
-            watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), pilot.steer)
+            with switch_over.seeing(ends.source, ends.dest, wish.name) as seen_over:
+                watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), pilot.steer)
             probed.ends()
         try:
             settle(wish, ends, watched)
         finally:
             _resume(wish, ends, watched, found)
         seen, samples, noticed = probed.told([sample.as_dict() for sample in thin(watched.samples)])
-    metrics = _metrics(live_migration.completed(ends.dest, wish.name), watched, step)
+    stats = live_migration.completed(ends.dest, wish.name) or _seen(watched, found, seen_over.downtime_ms)
+    metrics = _metrics(stats, watched, step)
     return {
         "metrics": dict(metrics.as_dict(), **seen),
         "samples": samples,
@@ -140,6 +143,17 @@ def _predicted(way: Way, watched: Watched, metrics: Metrics) -> Dict[str, Any]:
     task = prediction.with_measured_link(way.task, watched.samples)
     foretold = way.prediction if task == way.task else prediction.predict(task, way.schedule, way.chosen)
     return prediction.compared(foretold, metrics)
+
+
+def _seen(watched: Watched, found: Found, downtime_ms: Optional[int]) -> Dict[str, Any]:
+    """In libvirt's words, what was seen of a post-copy, of which the destination keeps no statistics."""
+    domain, seen = found.source.effective, dict(watched.completed)
+    if watched.samples:
+        last = watched.samples[-1]
+        seen.update(memory_processed=int(last.memory_processed_mib * MIB), memory_iteration=last.iteration)
+    if downtime_ms is not None:
+        seen["downtime"] = downtime_ms
+    return dict(seen, memory_total=domain.memory_mib * MIB if domain else 0)
 
 
 def _metrics(stats: Mapping[str, Any], watched: Watched, step: Step) -> Metrics:
