@@ -99,8 +99,7 @@ def state_word(number: int) -> str:
 def status(dom: Any) -> DomainStatus:
     """What the domain is doing now. Raises HostError when it is gone."""
     with said("read the state of domain %s" % dom.name(), side_of(dom)):
-        number_of_state, why = dom.state()[:2]
-        state = state_word(number_of_state)
+        state, why = _state(dom)
         persistent = bool(dom.isPersistent())
         number = dom.ID()
         return DomainStatus(
@@ -112,8 +111,22 @@ def status(dom: Any) -> DomainStatus:
             checkpoints=len(_or_zero(lambda: dom.listAllCheckpoints(0)) or ()),
             job=job(dom) if number >= 0 else None,
             id=number if number >= 0 else None,
-            reason=_REASONS.get((state, why)),
+            reason=why,
         )
+
+
+def _state(dom: Any) -> Tuple[str, Optional[str]]:
+    number, why = dom.state()[:2]
+    word = state_word(number)
+    return word, _REASONS.get((word, why))
+
+
+def reason(dom: Any) -> Optional[str]:
+    """DomainStatus.reason alone, without waiting for a job that keeps the domain; None too when it is gone."""
+    try:
+        return _state(dom)[1]
+    except libvirt_api.libvirt.libvirtError:
+        return None
 
 
 def _or_zero(call: Any) -> Any:

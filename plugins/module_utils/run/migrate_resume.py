@@ -45,4 +45,4 @@ def take(wish: Wish, ends: Ends) -> None:
 
 def _has_given_up(hv: Hypervisor, name: str) -> bool:
     dom = domains.find(hv, name)
-    return dom is not None and domains.status(dom).reason == POSTCOPY_FAILED
+    return dom is not None and domains.reason(dom) == POSTCOPY_FAILED

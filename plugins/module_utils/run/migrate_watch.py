@@ -192,7 +192,7 @@ def _follow(wish: Wish, ends: Ends, follower: Follower, record: Optional[MoveRec
 def _is_split(wish: Wish, ends: Ends, reasons: Sequence[str] = (POSTCOPY, POSTCOPY_FAILED)) -> bool:
     """Nobody may end a post-copy. When its link is cut, libvirt says so after 30 s, and keeps its job."""
     dom = domains.find(ends.source, wish.name)
-    return dom is not None and domains.status(dom).reason in reasons
+    return dom is not None and domains.reason(dom) in reasons
 
 
 def _gave_up(wish: Wish, ends: Ends, watched: Watched, ended: Ended) -> bool:
