@@ -22,7 +22,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import P
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, KvmError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import CLOSING, HANDING_OVER
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import MIB, Found, Metrics, Wish, thin
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import PAUSE
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import PAUSE, POSTCOPY
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import prediction
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.policies import ramp
@@ -86,7 +86,9 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found, way: Way) -> Dict
         finally:
             _resume(wish, ends, watched, found)
         seen, samples, noticed = probed.told([sample.as_dict() for sample in thin(watched.samples)])
-    stats = live_migration.completed(ends.dest, wish.name) or _seen(watched, found, seen_over.downtime_ms)
+    stats = live_migration.completed(ends.dest, wish.name)
+    if "downtime" not in stats and watched.stopped == POSTCOPY:
+        stats = dict(_seen(watched, found, seen_over.downtime_ms), **stats)
     metrics = _metrics(stats, watched, step)
     return {
         "metrics": dict(metrics.as_dict(), **seen),
