@@ -52,7 +52,7 @@ POSTCOPY = (
         "postcopy-userfaultfd",
         ERROR,
         "Post-copy was allowed, and the destination's QEMU may not use userfaultfd.",
-        "Set vm.unprivileged_userfaultfd=1 there (the role hypervisor does).",
+        "Set vm.unprivileged_userfaultfd=1 there (the role hypervisor does, with hypervisor_postcopy: true).",
     ),
     Entry(
         "postcopy-parallel",
@@ -75,7 +75,7 @@ POSTCOPY = (
     Entry(
         "postcopy-resume-crash",
         WARNING,
-        "Post-copy was allowed, and libvirt 11.2 and 11.3 on the destination crash when they resume one that broke (NEWS 11.4.0).",
+        "Post-copy was allowed, and libvirt 11.2 and 11.3 on the destination crash when they resume one that broke (NEWS 11.4.0), so it is not tried.",
         "Update libvirt there, or move without post-copy.",
     ),
     Entry(

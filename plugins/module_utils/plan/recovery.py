@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED, moved_to
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import MIGRATION, PAUSED, RUNNING, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import (
@@ -21,17 +21,21 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import 
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, End, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import ACTIVE, MISSING, OFF, presence
 
 # Paused by a migration and not by a person: one half of a guest on its way.
 HALTED = "halted"
+# One half of a guest in post-copy, which nobody sends on any more: the destination has run it, without all of its memory.
+SPLIT = "split"
 
 # finish: the guest has moved; what is open is done. again: nothing was handed over; what was made is removed, then the
 # move starts anew. go on: the files that came are good; the move goes on from there. look: only a person can tell.
 FINISH, AGAIN, GO_ON, LOOK = "finish", "again", "go on", "look"
 
-# What is stopped or let go first, so that exactly one owner is left.
+# What is stopped, let go or joined first, so that exactly one owner is left.
 STOP_SOURCE, STOP_DEST, RESUME_SOURCE, WITHDRAW_DEST = "stop-source", "stop-dest", "resume-source", "withdraw-dest"
+RESUME_POSTCOPY = "resume-postcopy"
 # After that, the guest that the move itself had paused.
 RESUME_DEST = "resume-dest"
 
@@ -62,6 +66,19 @@ ROWS: Dict[Tuple[str, str, str], Row] = {
     (LIVE, ACTIVE, OFF): Row(AGAIN, None, "the guest goes on running on the source"),
     (LIVE, ACTIVE, HALTED): Row(AGAIN, STOP_DEST, "the guest runs on the source; the half over there never ran"),
     (LIVE, ACTIVE, ACTIVE): Row(LOOK, None, "the guest runs twice"),
+    (LIVE, MISSING, SPLIT): Row(LOOK, None, "lost unless it answers: the source had the rest of its memory"),
+    (LIVE, OFF, SPLIT): Row(LOOK, None, "lost unless it answers: the source had the rest of its memory"),
+    (LIVE, HALTED, SPLIT): Row(LOOK, None, "the guest may run there, and the source may have the rest of its memory"),
+    (LIVE, ACTIVE, SPLIT): Row(LOOK, None, "the guest runs twice"),
+    (LIVE, SPLIT, MISSING): Row(LOOK, None, "the guest is lost: it ran there; what waits here is outdated"),
+    (LIVE, SPLIT, OFF): Row(LOOK, None, "the guest is lost: it ran there; what waits here is outdated"),
+    (LIVE, SPLIT, HALTED): Row(
+        LOOK, None, "the guest may have run there, and the source may have the rest of its memory"
+    ),
+    (LIVE, SPLIT, ACTIVE): Row(FINISH, STOP_SOURCE, "it runs there with all of its memory"),
+    (LIVE, SPLIT, SPLIT): Row(
+        FINISH, RESUME_POSTCOPY, "its memory is on both, and what is missing there can still be sent"
+    ),
     (OFFLINE, MISSING, MISSING): Row(LOOK, None, "neither host knows the guest any more"),
     (OFFLINE, MISSING, OFF): Row(FINISH, None, "the source let go after everything had been verified there"),
     (OFFLINE, MISSING, ACTIVE): Row(FINISH, None, "the source let go, and the guest was started there"),
@@ -93,9 +110,14 @@ def recover(wish: Wish, found: Found) -> Recovery:
     status = found.source.status
     note = _of_this_pair(found)
     warnings = _elsewhere(found, note)
-    if found.busy or (status is not None and status.active and status.job):
+    broken = postcopy.has_broken(found)
+    if found.busy or (status is not None and status.active and status.job and not broken):
         return Recovery((), found, warnings=warnings)
-    _refuse_broken_postcopy(wish, found)
+    if SPLIT in (word(found.source), word(found.dest)):
+        _refuse_what_cannot_be_joined(wish, found, note)
+        if note is None:
+            again = _first(RESUME_POSTCOPY, wish, found)
+            return Recovery((again,), _settled(RESUME_POSTCOPY, found), True, warnings)
     if note is None:
         return _without_note(wish, found, warnings)
     row = _row(note, found)
@@ -118,22 +140,25 @@ def recover(wish: Wish, found: Found) -> Recovery:
     return Recovery(tuple(steps), left, False, warnings)
 
 
-def _refuse_broken_postcopy(wish: Wish, found: Found) -> None:
-    for end in (found.source, found.dest):
-        if end.status is not None and end.status.reason == "postcopy-failed":
-            raise CannotConverge(
-                _attempt(wish),
-                "its post-copy move broke off; the memory is partly on %s and partly on %s, and it is paused on %s"
-                % (found.source.side, found.dest.side, end.side),
-                "Stop neither half. Restore the link, then run virsh migrate --live --p2p --postcopy --postcopy-resume %s %s "
-                "on %s (libvirt 8.5 or newer on both)" % (wish.name, wish.dest_uri, found.source.side),
-            )
+def _refuse_what_cannot_be_joined(wish: Wish, found: Found, note: Optional[Journal]) -> None:
+    """A post-copy that broke: the reason why the two halves cannot be made one guest again, if there is any."""
+    if note is None and found.leaving is not None:
+        words = "its post-copy move to %s broke off, and the other half of it is there" % found.leaving.dest
+        raise CannotConverge(_attempt(wish), words, "Run again with that host. Stop neither half")
+    row = ROWS[(LIVE, word(found.source), word(found.dest))]
+    if row.answer == LOOK or (note is None and row.first != RESUME_POSTCOPY):
+        raise CannotConverge(_attempt(wish), *postcopy.told(found))
+    why = postcopy.why_not_resumed(found) if row.first == RESUME_POSTCOPY else None
+    if why is not None:
+        raise CannotConverge(_attempt(wish), *postcopy.refusal(found, why))
 
 
 def word(end: End) -> str:
-    """presence, with HALTED set apart."""
+    """presence, with HALTED and SPLIT set apart."""
     status = end.status
-    halted = status is not None and status.state == PAUSED and status.reason == "migration"
+    if status is not None and status.split:
+        return SPLIT
+    halted = status is not None and status.state == PAUSED and status.reason == MIGRATION
     return HALTED if halted else presence(end)
 
 
@@ -141,7 +166,7 @@ def _row(note: Journal, found: Found) -> Row:
     here, there = word(found.source), word(found.dest)
     if note.mode == OFFLINE:
         # Nothing that an offline move does makes such a half.
-        here, there = (ACTIVE if one == HALTED else one for one in (here, there))
+        here, there = (ACTIVE if one in (HALTED, SPLIT) else one for one in (here, there))
     return ROWS[(note.mode, here, there)]
 
 
@@ -254,6 +279,7 @@ def _first(first: str, wish: Wish, found: Found) -> Step:
     words = {
         STOP_SOURCE: "stop the paused half of %s on %s: the guest runs on %s" % (wish.name, here, there),
         STOP_DEST: "stop the paused half of %s on %s, which never ran" % (wish.name, there),
+        RESUME_POSTCOPY: "resume the post-copy move of %s from %s to %s, which broke off" % (wish.name, here, there),
         RESUME_SOURCE: "let %s go on on %s, where an interrupted move left it paused" % (wish.name, here),
         RESUME_DEST: "let %s go on on %s, where an interrupted move left it paused" % (wish.name, there),
         WITHDRAW_DEST: "remove the definition of %s from %s, which an earlier move made" % (wish.name, there),
@@ -266,6 +292,10 @@ def _settled(first: Optional[str], found: Found) -> Found:
     source, dest = found.source, found.dest
     if first in (STOP_DEST, WITHDRAW_DEST):
         return replace(found, dest=replace(dest, domain=None, status=None, active_domain=None, same_uuid_name=None))
+    if first == RESUME_POSTCOPY and dest.status is not None:
+        whole = replace(dest.status, state=RUNNING, reason=None)
+        gone = replace(source, domain=None, status=None, active_domain=None)
+        return replace(found, source=gone, dest=replace(dest, status=whole))
     if first == STOP_SOURCE and source.status is not None:
         off = replace(source.status, state="shutoff", reason=None)
         kept = off if off.persistent else None
