@@ -224,7 +224,8 @@ FAULTS: Tuple[Fault, ...] = (
 ELSEWHERE: Tuple[Tuple[str, str], ...] = (
     (
         "M30, M31",
-        "not injected: a disk behind nbdkit's error filter is a network disk, which is not copied; the lab's kernel has no device mapper to fail a file's blocks. M25 and O3 are the write error that the lab can make.",
+        "not injected: a disk behind nbdkit's error filter is a network disk, which is not copied; the lab's kernel has no device "
+        "mapper to fail a file's blocks. M25 and O3 are the write error that the lab can make.",
     ),
     ("M32", "not injected, and not tried: a file that is slow needs the device mapper too."),
     ("M34", "tests/integration/test_kvm_migrate_preflight.py (machine-missing): Debian 13 to Debian 12"),

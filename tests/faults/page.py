@@ -78,7 +78,8 @@ def forget() -> None:
 def table(rounds: Sequence[Round]) -> str:
     """One row for each fault that had a round."""
     rows = [
-        "| fault | what is done | passed | who had the guest | left before the second run | second run | disk | safe after (median, most) | longest silence of a host |",
+        "| fault | what is done | passed | who had the guest | left before the second run | second run | disk "
+        "| safe after (median, most) | longest silence of a host |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for fault in FAULTS:

@@ -43,7 +43,8 @@ _INVENTORY = """
 virsh -q list --all --name | while read -r d; do
     [ -n "$d" ] && echo "domain $d $(virsh domstate $d) $(virsh dominfo $d | sed -n 's/^\\(Persistent\\|Autostart\\): */\\1=/p' | tr '\\n' ' ')"
 done
-find /var/lib/libvirt/images /var/lib/libvirt/qemu/nvram /var/lib/libvirt/qemu/save /var/lib/libvirt/qemu/snapshot     /var/lib/libvirt/swtpm /var/lib/kvmops/journal /run/kvmops /srv/small -type f 2>/dev/null | sed 's/^/file /'
+find /var/lib/libvirt/images /var/lib/libvirt/qemu/nvram /var/lib/libvirt/qemu/save /var/lib/libvirt/qemu/snapshot \\
+    /var/lib/libvirt/swtpm /var/lib/kvmops/journal /run/kvmops /srv/small -type f 2>/dev/null | sed 's/^/file /'
 ss -Hltn 'sport >= :49152 and sport <= :49215' | awk '{print "port " $4}'
 find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name 'ansible_*_payload_*' | sed 's/^/temporary /'
 nft -s list ruleset 2>/dev/null | sha256sum | sed 's/^/firewall /'

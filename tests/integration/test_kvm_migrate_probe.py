@@ -30,7 +30,8 @@ def longest_gap(moments: List[float]) -> float:
 
 
 def moved(lab: Lab, **probe: Any) -> Dict[str, Any]:
-    told = lab.one("kvm1", "kvm_migrate", name="web1", host="kvm2", bandwidth_mib_s=16, tls=False, probe=probe)
+    # Not slowed down: QEMU 7.2 without KVM may lose what a guest writes during many rounds, and the guest then answers nobody.
+    told = lab.one("kvm1", "kvm_migrate", name="web1", host="kvm2", tls=False, probe=probe)
     assert told["changed"] and lab.owners("web1", HOSTS) == ["kvm2"]
     return told
 
@@ -103,7 +104,7 @@ def test_a_peer_asks_nobody_but_guests(clean: Lab) -> None:
 def test_http_tells_what_another_client_sees(clean: Lab) -> None:
     """By the playbook, which shows the summary and leaves it as a statistic."""
     start_web1(clean)
-    words = ["migrate_name=web1", "migrate_from=kvm1", "migrate_to=kvm2", "migrate_bandwidth_mib_s=16"]
+    words = ["migrate_name=web1", "migrate_from=kvm1", "migrate_to=kvm2"]
     words += ["migrate_probe_type=http", "migrate_probe_url=http://%s/" % ADDRESS, "migrate_probe_expect=200"]
     with client(clean, "http://%s/" % ADDRESS) as elsewhere:
         told = clean.playbook("kvmops.fleet.migrate", "-e", " ".join(words))
