@@ -135,9 +135,8 @@ def test_what_cannot_be_is_refused_before_anything_moves(lab: Lab, one: str, oth
     wipe(lab, HOSTS)
 
 
-def test_a_link_that_is_cut_after_the_switch_over_and_the_resume(slow: Lab) -> None:
+def test_a_link_that_is_cut_after_the_switch_over(slow: Lab) -> None:
     start_web1(slow, "kvm1")
-    before = page(slow)
     move = in_postcopy(slow, "kvm1", "kvm2")
     slow.lab("fault", "cut", "kvm1", "kvm2")
     failed = move.result()
@@ -145,17 +144,14 @@ def test_a_link_that_is_cut_after_the_switch_over_and_the_resume(slow: Lab) -> N
     assert failed["failed"]
     for words in ("kvm1 (in a post-copy that broke off)", "Stop neither half", "run again"):
         assert words in failed["msg"], failed["msg"]
-    assert "paused" in why(slow, "kvm1") and "running" in why(slow, "kvm2")
+    # So that QEMU does not go on by itself when the link is back.
+    slow.virsh("kvm1", "domjobabort", "web1", "--postcopy")
     slow.lab("fault", "heal")
-    check = slow.one("kvm1", "kvm_migrate", host="kvm2", check=True, **ONLY)
-    assert check["steps"][0] == "resume the post-copy move of web1 from kvm1 to kvm2, which broke off"
-    assert "post-copy failed" in why(slow, "kvm1")
-    real = slow.one("kvm1", "kvm_migrate", host="kvm2", **ONLY)
-    assert real["changed"] and real["steps"] == check["steps"]
-    check_same_guest(slow, before, "kvm2")
-    assert slow.state("kvm1", "web1") is None
-    again = slow.one("kvm1", "kvm_migrate", host="kvm2", **ONLY)
-    assert not again["changed"] and again["steps"] == []
+    again = slow.one("kvm1", "kvm_migrate", host="kvm2", may_fail=True, **ONLY)
+    print(again["msg"])
+    assert again["failed"] and "--postcopy-resume web1" in again["msg"], again["msg"]
+    assert "Never resume the half on kvm1" in again["msg"]
+    assert "post-copy failed" in why(slow, "kvm1") and "running" in why(slow, "kvm2")
 
 
 def test_a_destination_that_dies_after_the_switch_over_takes_the_guest_with_it(slow: Lab) -> None:
@@ -186,21 +182,6 @@ def test_a_release_that_crashes_on_resume_is_not_told_to(slow: Lab) -> None:
     assert "Never resume the half on kvm3" in refused["msg"]
     assert slow.sh("kvm4", "sh", "-c", "pidof libvirtd virtqemud") == daemons
     assert "paused" in why(slow, "kvm3")
-
-
-def test_a_link_that_is_back_soon_needs_no_resume(slow: Lab) -> None:
-    """libvirt has given up by then, QEMU has not."""
-    start_web1(slow, "kvm3")
-    before = page(slow)
-    move = in_postcopy(slow, "kvm3", "kvm4")
-    slow.lab("fault", "cut", "kvm3", "kvm4")
-    until(lambda: "post-copy failed" in why(slow, "kvm3"), 60, "libvirt gave up")
-    slow.lab("fault", "heal")
-    move.result()
-    until(lambda: slow.state("kvm3", "web1") is None, 150, "kvm3 let go")
-    again = slow.one("kvm3", "kvm_migrate", host="kvm4", **ONLY)
-    print(again["steps"])
-    check_same_guest(slow, before, "kvm4")
 
 
 def test_the_post_copy_of_a_dead_run_is_watched_to_its_end(slow: Lab) -> None:

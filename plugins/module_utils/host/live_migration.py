@@ -40,7 +40,6 @@ class Order:
     the name in the destination's certificate. connections: in parallel for memory; 0 means the one that always is.
     dest_xml, persistent_xml: the running and the persistent configuration there, when they differ from those here.
     compression: zstd, zlib, xbzrle or None. throttle_percent: with auto-converge the first and each further slowdown.
-    resume: the post-copy that broke, instead of a new move.
     """
 
     dest_uri: str
@@ -57,7 +56,6 @@ class Order:
     compression: Optional[str] = None
     throttle_percent: Optional[Tuple[int, int]] = None
     postcopy: bool = False
-    resume: bool = False
 
 
 @dataclass
@@ -94,8 +92,6 @@ def flags_of(order: Order) -> List[str]:
         names.append("VIR_MIGRATE_AUTO_CONVERGE")
     if order.postcopy:
         names.append("VIR_MIGRATE_POSTCOPY")
-    if order.resume:
-        names.append("VIR_MIGRATE_POSTCOPY_RESUME")
     return names
 
 
@@ -175,16 +171,6 @@ def _call(dom: Any, order: Order, watched: Watched) -> None:
         dom.migrateToURI3(order.dest_uri, params, flag(*flags_of(order)))
     except libvirt.libvirtError as error:
         watched.error = error.get_error_message() or str(error)
-
-
-def interrupt_postcopy(dom: Any) -> None:
-    """Let the source's QEMU give up its connection to the other half. libvirt can resume a post-copy only from there.
-
-    libvirt may have given up when QEMU still waits for TCP to do so (libvirt 8.5, VIR_DOMAIN_ABORT_JOB_POSTCOPY).
-    """
-    # It refuses when QEMU has given up already.
-    with contextlib.suppress(libvirt.libvirtError):
-        dom.abortJobFlags(flag("VIR_DOMAIN_ABORT_JOB_POSTCOPY"))
 
 
 def _do(dom: Any, act: Act, watched: Watched) -> None:

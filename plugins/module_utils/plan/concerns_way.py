@@ -75,7 +75,7 @@ POSTCOPY = (
     Entry(
         "postcopy-resume-crash",
         WARNING,
-        "Post-copy was allowed, and libvirt 11.2 and 11.3 on the destination crash when they resume one that broke (NEWS 11.4.0), so it is not tried.",
+        "Post-copy was allowed, and libvirt 11.2 and 11.3 on the destination crash when they resume one that broke (NEWS 11.4.0).",
         "Update libvirt there, or move without post-copy.",
     ),
     Entry(

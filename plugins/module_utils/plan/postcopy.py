@@ -46,32 +46,35 @@ def why_not_resumed(found: Found) -> Optional[str]:
             return "%s has libvirt %s, which cannot resume it" % (end.side, version_text(end.facts.libvirt_version))
     dest = found.dest
     if crashes_on_resume(dest.facts.libvirt_version):
-        words = "libvirt %s on %s crashes when it resumes one (libvirt NEWS 11.4.0), which was therefore not tried"
+        words = "libvirt %s on %s crashes when it resumes one (libvirt NEWS 11.4.0), which must not be tried"
         return words % (version_text(dest.facts.libvirt_version), dest.side)
     return None
 
 
-def told(found: Found) -> Tuple[str, str]:
+def told(wish: Wish, found: Found) -> Tuple[str, str]:
     """(what became of the guest, what to do) when its post-copy broke."""
     here, there = settlement.word_of(found.source.status), settlement.word_of(found.dest.status)
     source, dest = found.source.side, found.dest.side
     outcome = settlement.verdict(here, there)
     if outcome == settlement.MOVED:
-        words = "it runs on %s, and a half of a post-copy move waits on %s, of which no note is left"
-        return words % (
-            dest,
-            source,
-        ), "If that move went to %s, stop the half on %s (virsh destroy), then run again" % (dest, source)
+        words = "it runs on %s, and a half of a post-copy move waits on %s, of which no note is left" % (dest, source)
+        return words, "If that move went to %s, stop the half on %s (virsh destroy), then run again" % (dest, source)
     where, remedy = settlement.told(outcome, here, there, source, dest)
-    return "its post-copy move broke off: " + where, remedy.strip()
+    if outcome != settlement.BROKEN_OFF:
+        return "its post-copy move broke off: " + where, remedy.strip()
+    why = why_not_resumed(found)
+    return "its post-copy move broke off: %s%s" % (where, "; %s" % why if why else ""), _by_hand(wish, found, why)
 
 
-def refusal(found: Found, why: str) -> Tuple[str, str]:
-    """(what stands in the way of a resume, what a person can do)."""
+def _by_hand(wish: Wish, found: Found, why: Optional[str]) -> str:
     source, dest = found.source.side, found.dest.side
-    return "%s; %s" % (told(found)[0], why), (
-        "Stop neither half. Restore the link: until TCP gives up, after about 15 minutes, QEMU goes on by itself; then run again. "
-        "Else update libvirt on %s while its guests run, then run again. Otherwise the guest's memory is lost: stop both "
-        "halves (virsh destroy, first on %s, then on %s), keep the disks of %s, which are as after a power cut, check them and start "
-        "the guest from them. Never resume the half on %s" % (dest, source, dest, dest, source)
+    resume = (
+        "Restore the link, then on %s: virsh domjobabort %s --postcopy, which lets QEMU give up the old connection, and virsh migrate "
+        "--live --p2p --persistent --undefinesource --postcopy --postcopy-resume %s %s. "
+        % (source, wish.name, wish.name, wish.dest_uri)
+    )
+    return (
+        "Stop neither half as long as there is hope. %sOtherwise the guest's memory is lost: stop both halves (virsh destroy, first "
+        "on %s, then on %s), keep the disks of %s, which are as after a power cut, check them and start the guest from them. Never "
+        "resume the half on %s" % ("" if why else resume, source, dest, dest, source)
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import MIGRATION, PAUSED, RUNNING, moved_to
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import MIGRATION, PAUSED, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import (
@@ -33,9 +33,8 @@ SPLIT = "split"
 # move starts anew. go on: the files that came are good; the move goes on from there. look: only a person can tell.
 FINISH, AGAIN, GO_ON, LOOK = "finish", "again", "go on", "look"
 
-# What is stopped, let go or joined first, so that exactly one owner is left.
+# What is stopped or let go first, so that exactly one owner is left.
 STOP_SOURCE, STOP_DEST, RESUME_SOURCE, WITHDRAW_DEST = "stop-source", "stop-dest", "resume-source", "withdraw-dest"
-RESUME_POSTCOPY = "resume-postcopy"
 # After that, the guest that the move itself had paused.
 RESUME_DEST = "resume-dest"
 
@@ -76,9 +75,7 @@ ROWS: Dict[Tuple[str, str, str], Row] = {
         LOOK, None, "the guest may have run there, and the source may have the rest of its memory"
     ),
     (LIVE, SPLIT, ACTIVE): Row(FINISH, STOP_SOURCE, "it runs there with all of its memory"),
-    (LIVE, SPLIT, SPLIT): Row(
-        FINISH, RESUME_POSTCOPY, "its memory is on both, and what is missing there can still be sent"
-    ),
+    (LIVE, SPLIT, SPLIT): Row(LOOK, None, "its memory is on both, and neither half is whole"),
     (OFFLINE, MISSING, MISSING): Row(LOOK, None, "neither host knows the guest any more"),
     (OFFLINE, MISSING, OFF): Row(FINISH, None, "the source let go after everything had been verified there"),
     (OFFLINE, MISSING, ACTIVE): Row(FINISH, None, "the source let go, and the guest was started there"),
@@ -114,10 +111,7 @@ def recover(wish: Wish, found: Found) -> Recovery:
     if found.busy or (status is not None and status.active and status.job and not broken):
         return Recovery((), found, warnings=warnings)
     if SPLIT in (word(found.source), word(found.dest)):
-        _refuse_what_cannot_be_joined(wish, found, note)
-        if note is None:
-            again = _first(RESUME_POSTCOPY, wish, found)
-            return Recovery((again,), _settled(RESUME_POSTCOPY, found), True, warnings)
+        _refuse_halves(wish, found, note)
     if note is None:
         return _without_note(wish, found, warnings)
     row = _row(note, found)
@@ -140,17 +134,13 @@ def recover(wish: Wish, found: Found) -> Recovery:
     return Recovery(tuple(steps), left, False, warnings)
 
 
-def _refuse_what_cannot_be_joined(wish: Wish, found: Found, note: Optional[Journal]) -> None:
-    """A post-copy that broke: the reason why the two halves cannot be made one guest again, if there is any."""
+def _refuse_halves(wish: Wish, found: Found, note: Optional[Journal]) -> None:
+    """A post-copy that broke, unless all of the memory had come: what became of the guest, and what a person can do."""
     if note is None and found.leaving is not None:
         words = "its post-copy move to %s broke off, and the other half of it is there" % found.leaving.dest
         raise CannotConverge(_attempt(wish), words, "Run again with that host. Stop neither half")
-    row = ROWS[(LIVE, word(found.source), word(found.dest))]
-    if row.answer == LOOK or (note is None and row.first != RESUME_POSTCOPY):
-        raise CannotConverge(_attempt(wish), *postcopy.told(found))
-    why = postcopy.why_not_resumed(found) if row.first == RESUME_POSTCOPY else None
-    if why is not None:
-        raise CannotConverge(_attempt(wish), *postcopy.refusal(found, why))
+    if note is None or ROWS[(LIVE, word(found.source), word(found.dest))].answer == LOOK:
+        raise CannotConverge(_attempt(wish), *postcopy.told(wish, found))
 
 
 def word(end: End) -> str:
@@ -279,7 +269,6 @@ def _first(first: str, wish: Wish, found: Found) -> Step:
     words = {
         STOP_SOURCE: "stop the paused half of %s on %s: the guest runs on %s" % (wish.name, here, there),
         STOP_DEST: "stop the paused half of %s on %s, which never ran" % (wish.name, there),
-        RESUME_POSTCOPY: "resume the post-copy move of %s from %s to %s, which broke off" % (wish.name, here, there),
         RESUME_SOURCE: "let %s go on on %s, where an interrupted move left it paused" % (wish.name, here),
         RESUME_DEST: "let %s go on on %s, where an interrupted move left it paused" % (wish.name, there),
         WITHDRAW_DEST: "remove the definition of %s from %s, which an earlier move made" % (wish.name, there),
@@ -292,10 +281,6 @@ def _settled(first: Optional[str], found: Found) -> Found:
     source, dest = found.source, found.dest
     if first in (STOP_DEST, WITHDRAW_DEST):
         return replace(found, dest=replace(dest, domain=None, status=None, active_domain=None, same_uuid_name=None))
-    if first == RESUME_POSTCOPY and dest.status is not None:
-        whole = replace(dest.status, state=RUNNING, reason=None)
-        gone = replace(source, domain=None, status=None, active_domain=None)
-        return replace(found, source=gone, dest=replace(dest, status=whole))
     if first == STOP_SOURCE and source.status is not None:
         off = replace(source.status, state="shutoff", reason=None)
         kept = off if off.persistent else None

@@ -23,7 +23,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import P
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import LEAVING
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
-from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_resume
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 
 
@@ -70,7 +69,6 @@ def _forget(ends: Ends, step: Step) -> None:
 _HANDS: Dict[str, Callable[[Wish, Ends, Step], Any]] = {
     "stop-source": lambda wish, ends, step: _stop(ends.source, wish.name),
     "stop-dest": lambda wish, ends, step: _stop(ends.dest, wish.name),
-    "resume-postcopy": lambda wish, ends, step: migrate_resume.take(wish, ends),
     "resume-source": lambda wish, ends, step: _resume(ends.source, wish.name),
     "resume-dest": lambda wish, ends, step: _resume(ends.dest, wish.name),
     "withdraw-dest": lambda wish, ends, step: _undefine(ends.dest, wish.name),

@@ -104,12 +104,6 @@ def test_a_sample_holds_what_steering_asks_for() -> None:
     assert (sample.dirty_mib_s, sample.throttle_percent) == (1, 20)
 
 
-def test_a_resume_is_asked_of_a_post_copy() -> None:
-    flags = live_migration.flags_of(Order("qemu+ssh://root@kvm2/system", None, postcopy=True, resume=True))
-    assert {"VIR_MIGRATE_POSTCOPY", "VIR_MIGRATE_POSTCOPY_RESUME", "VIR_MIGRATE_PEER2PEER"} <= set(flags)
-    assert "VIR_MIGRATE_POSTCOPY_RESUME" not in live_migration.flags_of(Order("x", None, postcopy=True))
-
-
 def test_flags_and_parameters() -> None:
     order = Order(
         "qemu+ssh://root@kvm2/system",
