@@ -78,5 +78,7 @@ def bundle(settings: dict[str, Any]) -> bytes:
 
 def command() -> str:
     """A command for the source's shell that runs what `bundle` made, by the first Python it finds."""
-    tries = "; ".join("command -v %s >/dev/null 2>&1 && exec %s -c %s" % (name, name, shlex.quote(START)) for name in PYTHONS)
+    tries = "; ".join(
+        "command -v %s >/dev/null 2>&1 && exec %s -c %s" % (name, name, shlex.quote(START)) for name in PYTHONS
+    )
     return "%s; echo 'no Python on this machine: looked for %s' >&2; exit 127" % (tries, ", ".join(PYTHONS))

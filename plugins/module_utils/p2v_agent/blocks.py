@@ -33,7 +33,7 @@ def word(path):
 
 
 def fact(name, *path):
-    return word(os.path.join(SYS, name, *path))
+    return word("/".join((SYS, name) + path))
 
 
 def listed(name, folder):

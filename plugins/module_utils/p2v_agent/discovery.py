@@ -41,7 +41,9 @@ def described(layout):
         "cpus": os.sysconf("SC_NPROCESSORS_ONLN"),
         "cpu_model": first(r"^model name\s*: (.*)$", blocks.word("/proc/cpuinfo")),
         "memory_bytes": int(first(r"^MemTotal: +(\d+) kB$", blocks.word("/proc/meminfo")) or 0) * 1024,
-        "dmi": dict((name, blocks.word(os.path.join(DMI, name))) for name in ("sys_vendor", "product_name", "product_uuid")),
+        "dmi": dict(
+            (name, blocks.word(os.path.join(DMI, name))) for name in ("sys_vendor", "product_name", "product_uuid")
+        ),
         "disks": [disk(name) for name in layout.disks],
         "devices": [device(layout, name) for name in blocks.names() if relevant(layout, name)],
         "mounts": [mounted(mount) for mount in mounts.mounts()],
@@ -99,7 +101,9 @@ def identity(name):
     udev = blocks.word("/run/udev/data/b" + blocks.fact(name, "dev"))
     serial = first(r"^E:ID_SERIAL_SHORT=(.*)$", udev) or first(r"^E:ID_SERIAL=(.*)$", udev)
     wwn = first(r"^E:ID_WWN=(.*)$", udev)
-    return serial or blocks.fact(name, "device", "serial") or blocks.fact(name, "serial"), wwn or blocks.fact(name, "wwid")
+    return serial or blocks.fact(name, "device", "serial") or blocks.fact(name, "serial"), wwn or blocks.fact(
+        name, "wwid"
+    )
 
 
 def links(folder, name):
@@ -118,7 +122,7 @@ def relevant(layout, name):
 def device(layout, name):
     """A disk, partition or mapping. pieces: where it lies on the disks, None when that is more than parts in order."""
     pieces = layout.pieces(name)
-    found = {
+    return {
         "name": name,
         "size": blocks.size_of(name),
         "kind": kind(layout, name),
@@ -130,7 +134,6 @@ def device(layout, name):
         "pieces": None if pieces is None else [dict(piece._asdict()) for piece in pieces],
         "signature": signatures.signature(name),
     }
-    return found
 
 
 def kind(layout, name):

@@ -48,7 +48,13 @@ class Area:
             free = ranges.merged(blocks.on_disk([piece], disk, self.free))
             skipped.extend(free)
             used = piece.length - ranges.total(free)
-            record = {"what": self.what, "offset": piece.at, "length": piece.length, "used_bytes": used, "how": self.how}
+            record = {
+                "what": self.what,
+                "offset": piece.at,
+                "length": piece.length,
+                "used_bytes": used,
+                "how": self.how,
+            }
             records.append(record)
         return records, skipped
 
@@ -79,7 +85,13 @@ class Map:
         gaps = self._gaps(disk, size)
         skipped.extend(gaps)
         records.extend(
-            {"what": "unpartitioned", "offset": offset, "length": length, "used_bytes": 0, "how": "skipped: unpartitioned"}
+            {
+                "what": "unpartitioned",
+                "offset": offset,
+                "length": length,
+                "used_bytes": 0,
+                "how": "skipped: unpartitioned",
+            }
             for offset, length in gaps
         )
         used = ranges.coarsened(ranges.subtracted([(0, size)], skipped), MOST_RANGES, JOINED)

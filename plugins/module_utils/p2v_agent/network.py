@@ -62,11 +62,11 @@ def first_word(text, behind):
 
 
 def parsed_addresses(text):
-    """{interface: ["192.0.2.1/24", …]} of `ip -o addr show`; of this link only is nobody's setting."""
+    """{interface: ["192.0.2.1/24", ...]} of `ip -o addr show`; of this link only is nobody's setting."""
     found = {}
     for line in text.splitlines():
         fields = line.split()
-        if len(fields) > 3 and fields[2] in ("inet", "inet6") and "link" not in fields[fields.index("scope") : ][1:2]:
+        if len(fields) > 3 and fields[2] in ("inet", "inet6") and "link" not in fields[fields.index("scope") :][1:2]:
             found.setdefault(fields[1].partition("@")[0], []).append(fields[3])
     return found
 

@@ -123,7 +123,9 @@ class Servant:
         for name in request["disks"]:
             self._known(name)
             if not can_be_tracked(name):
-                raise processes.Failed("tracking writes", "the driver of %s issues no requests that can be traced" % name)
+                raise processes.Failed(
+                    "tracking writes", "the driver of %s issues no requests that can be traced" % name
+                )
         self._untrack()
         tracker = tracing.Tracker(self._tracefs, self.run_id, request["disks"])
         self._freezes.note(instance=tracker.path)
@@ -137,7 +139,9 @@ class Servant:
         found, lost = self._tracker.written()
         disks = {}
         for name, written in found.items():
-            disks[name] = ranges.clipped(ranges.subtracted(written, maps.swapped(self.layout, name)), blocks.size_of(name))
+            disks[name] = ranges.clipped(
+                ranges.subtracted(written, maps.swapped(self.layout, name)), blocks.size_of(name)
+            )
         sizes = dict((name, blocks.size_of(name)) for name in self.layout.disks)
         return {"disks": disks, "lost": lost, "boot_id": discovery.boot_id(), "sizes": sizes}
 

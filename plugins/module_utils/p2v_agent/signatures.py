@@ -17,7 +17,7 @@ WANTED = ("TYPE", "UUID", "LABEL", "PTTYPE", "PART_ENTRY_UUID", "PART_ENTRY_TYPE
 
 
 def parsed(text):
-    """{"type": …} of `blkid -o export`, which writes a backslash before what a shell would read."""
+    """{"type": ...} of `blkid -o export`, which writes a backslash before what a shell would read."""
     found = {}
     for line in text.splitlines():
         name, dummy, value = line.partition("=")

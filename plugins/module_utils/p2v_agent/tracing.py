@@ -117,7 +117,9 @@ class Tracker:
                 try:
                     remove(os.path.join(folder, name))
                 except (OSError, processes.Failed) as error:
-                    raise processes.Failed("removing the tracing instance %s" % name, "another run may use it: %s" % error)
+                    raise processes.Failed(
+                        "removing the tracing instance %s" % name, "another run may use it: %s" % error
+                    )
 
     def _set_up(self):
         cpus = len([name for name in os.listdir(os.path.join(self.path, "per_cpu")) if name.startswith("cpu")])

@@ -102,7 +102,7 @@ class Freeze:
 
 
 class Watchdog:
-    """The loop of the process. notes: {"instance": …, "folder": …, "pids": […]}, what to clean up."""
+    """The loop of the process. notes: {"instance": ..., "folder": ..., "pids": [...]}, what to clean up."""
 
     def __init__(self, connection):
         self._connection = connection

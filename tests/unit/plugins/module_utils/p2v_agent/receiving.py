@@ -13,10 +13,9 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 import zlib
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.plugin_utils import p2v_bundle
 
@@ -113,28 +112,37 @@ def decoded(coding: int, coded: bytes, length: int) -> bytes:
 
 
 class Agent:
-    """An agent that runs here, and its channels."""
+    """An agent that runs, and its channels.
 
-    def __init__(self, folder: Path, disks: list[str], python: str = sys.executable, connections: int = 1, **more: Any):
-        path = str(folder / "receiver")
+    command: runs `p2v_bundle.START` where the disks are. there: the path under which that place finds the receiver's
+    socket, when it is another machine that ssh forwards it to.
+    """
+
+    def __init__(
+        self, folder: Path, disks: list[str], command: Sequence[str], connections: int = 1, there: str = "", **more: Any
+    ) -> None:
         self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
+        self.listener.bind(str(folder / "receiver"))
         self.listener.listen(8)
         self.listener.settimeout(60)
-        settings = {"run": "test-%d" % os.getpid(), "dial": [sys.executable, "-c", CARRIER, path], **more}
-        settings.update(disks=disks, connections=connections)
+        dial = ["python3", "-c", CARRIER, there or str(folder / "receiver")]
+        settings = {"run": "test-%d" % os.getpid(), "dial": dial, "disks": disks, "connections": connections, **more}
         self.process = subprocess.Popen(
-            [python, "-c", p2v_bundle.START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
         self.process.stdin.write(p2v_bundle.bundle(settings))
         self.process.stdin.close()
-        self.data = []
-        self.channels = []
-        while len(self.channels) < connections + 1:
-            self.channels.append(Channel(self.listener.accept()[0]))
+        self.channels = [Channel(self._accepted()) for dummy in range(connections + 1)]
         self.control = next(channel for channel in self.channels if channel.hello["channel"] == "control")
         self.data = [channel for channel in self.channels if channel.hello["channel"] == "data"]
         self.status = json.loads(self.process.stdout.readline())
+
+    def _accepted(self) -> socket.socket:
+        try:
+            return self.listener.accept()[0]
+        except OSError:
+            self.process.kill()
+            raise AssertionError(self.process.communicate())
 
     def end(self) -> str:
         """The connections close; what the agent still said, once it is gone."""
