@@ -1,0 +1,143 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agent's end of the watchdog, and the second net: the agent thaws itself when the watchdog dies first."""
+
+from __future__ import absolute_import, division, print_function
+
+import json
+import os
+import signal
+import socket
+import threading
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.p2v_agent import mounts, processes, watchdog
+
+__metaclass__ = type
+
+
+class Freezer:
+    """Starts the watchdog. To be made before the agent has threads, since it forks."""
+
+    def __init__(self):
+        self._connection, others = socket.socketpair()
+        self.pid = processes.forked()
+        if not self.pid:
+            self._become_watchdog(others)
+        others.close()
+        self._asking = threading.Lock()
+        self._lines = self._connection.makefile("rb")
+        self._opened = []
+
+    def _become_watchdog(self, connection):
+        try:
+            os.setsid()
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+                signal.signal(number, signal.SIG_IGN)
+            self._connection.close()
+            silence()
+            processes.lock_memory()
+            watchdog.Watchdog(connection).run()
+        finally:
+            os._exit(0)
+
+    def note(self, **notes):
+        """What the watchdog cleans up when the agent dies: instance, folder, pids."""
+        with self._asking:
+            self._send({"do": "note", "notes": notes})
+
+    def freeze(self, points, limit_s):
+        """{frozen, cannot}: mount points. All or, with a Failed, none."""
+        self._opened = [os.open(point, os.O_RDONLY) for point in points]
+        try:
+            return self._ask({"do": "freeze", "points": points, "limit_s": limit_s})
+        except processes.Failed:
+            self._close()
+            raise
+
+    def alive(self):
+        """{frozen: whether filesystems are}. Not yet, as long as the watchdog is about to freeze or thaw."""
+        if not self._asking.acquire(False):
+            return {"frozen": False}
+        try:
+            return self._asked({"do": "alive"})
+        finally:
+            self._asking.release()
+
+    def thaw(self):
+        self._ask({"do": "thaw"})
+        self._close()
+
+    def settle(self, point):
+        """A filesystem writes all that it holds: frozen, and thawed at once."""
+        self.freeze([point], watchdog.LONGEST_S)
+        self.thaw()
+
+    def end(self):
+        """The watchdog thaws, cleans up and ends; the agent waits for that."""
+        try:
+            self._connection.shutdown(socket.SHUT_WR)
+        except (OSError, socket.error):
+            pass
+        os.waitpid(self.pid, 0)
+
+    def _close(self):
+        for descriptor in self._opened:
+            os.close(descriptor)
+        self._opened = []
+
+    def _send(self, request):
+        try:
+            self._connection.sendall(json.dumps(request).encode("utf-8") + b"\n")
+        except (OSError, socket.error) as error:
+            self._orphaned()
+            raise processes.Failed("asking the watchdog", str(error))
+
+    def _ask(self, request):
+        with self._asking:
+            return self._asked(request)
+
+    def _asked(self, request):
+        self._send(request)
+        line = self._lines.readline()
+        if not line:
+            self._orphaned()
+            raise processes.Failed("asking the watchdog", "it has died; all filesystems are thawed")
+        answer = json.loads(line.decode("utf-8"))
+        if "error" in answer:
+            said = answer["error"]
+            raise processes.Failed(said["what"], said["said"], said["errno"])
+        return answer["ok"]
+
+    def _orphaned(self):
+        watchdog.thaw(self._opened)
+        self._close()
+
+
+def silence():
+    """Let go of the streams of whoever started us."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
+
+
+def freezable(layout, disks):
+    """Mount points of the filesystems on these disks that can be written to, in the order in which to freeze them."""
+    found = []
+    seen = set()
+    for mount in reversed(mounts.mounts()):
+        pieces = layout.pieces(mount.device) or whole(layout, mount.device)
+        if mounts.read_only(mount) or not any(piece.disk in disks for piece in pieces):
+            continue
+        number = os.stat(mount.point).st_dev
+        if number not in seen:
+            seen.add(number)
+            found.append(mount.point)
+    return found
+
+
+def whole(layout, name):
+    """The disks below a device that lies on them in a way that we do not follow."""
+    return [piece for below in layout.below(name) for piece in layout.pieces(below) or []]
