@@ -16,6 +16,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import H
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import Area, Source, SourceDisk, UsedMap
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range, merged
 
+_LOOK_EVERY_S = 0.5
+
 
 class Written(NamedTuple):
     """disks: what was written since the last question. lost: events that were not told. sizes: bytes, now."""
@@ -105,23 +107,22 @@ def listening(path: str) -> Iterator[socket.socket]:
         server.close()
 
 
-def awaited(server: socket.socket, run: str, connections: int, seconds: float, side: str = "the source") -> Agent:
-    """The agent with all its connections. Raises HostError when they do not come in time."""
+def awaited(
+    server: socket.socket, run: str, connections: int, seconds: float, failed: str = "", side: str = "the source"
+) -> Agent:
+    """The agent with all its connections. Raises HostError when they do not come in time, or when the file `failed`
+    appears, which says why they will not."""
     latest = time.monotonic() + seconds
     control: List[Channel] = []
     data: List[Channel] = []
+    server.settimeout(_LOOK_EVERY_S)
     try:
         while not control or len(data) < connections:
-            server.settimeout(max(0.01, latest - time.monotonic()))
             try:
                 stream, dummy = server.accept()
             except OSError:
-                raise HostError(
-                    "wait for the agent",
-                    side,
-                    "%d of %d connections came within %d s" % (len(control) + len(data), connections + 1, seconds),
-                    "Look whether the source reaches this host by ssh; nothing was changed on it.",
-                )
+                _insist(len(control) + len(data), connections + 1, seconds, time.monotonic() > latest, failed, side)
+                continue
             channel = Channel(stream, side)
             (data if _greeted(channel, run) == "data" else control).append(channel)
     except BaseException:
@@ -129,6 +130,17 @@ def awaited(server: socket.socket, run: str, connections: int, seconds: float, s
             channel.close()
         raise
     return Agent(control[0], data)
+
+
+def _insist(came: int, wanted: int, seconds: float, late: bool, failed: str, side: str) -> None:
+    said = ""
+    with contextlib.suppress(OSError), open(failed, encoding="utf-8", errors="replace") as told:
+        said = told.read(4000) or "no reason given"
+    if late and not said:
+        said = "%d of %d connections came within %d s" % (came, wanted, seconds)
+    if said:
+        remedy = "Look whether the source reaches this host by ssh; nothing was changed on it."
+        raise HostError("get the agent's connections", side, said, remedy)
 
 
 def _greeted(channel: Channel, run: str) -> str:

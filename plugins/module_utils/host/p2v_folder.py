@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import inspect
 import os
 from typing import Iterator
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import p2v_join
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import folder_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import FOLDER
 
 _REMEDY = "Run as root (become: true), then run again."
-# A socket's path has at most 107 bytes.
-_LONGEST = 48
 
 
 class Folder:
@@ -30,6 +28,8 @@ class Folder:
         self.socket = os.path.join(path, "agent")
         self.nbd = os.path.join(path, "nbd")
         self.join = os.path.join(path, "join.py")
+        # Whoever was to start the agent puts here why it will not come.
+        self.failed = os.path.join(path, "failed")
 
 
 @contextlib.contextmanager
@@ -38,9 +38,7 @@ def holding(name: str, parent: str = FOLDER) -> Iterator[Folder]:
 
     Raises CannotConverge when another run has it.
     """
-    raw = name.encode("utf-8")
-    short = name if len(raw) <= _LONGEST else hashlib.sha256(raw).hexdigest()[:32]
-    folder = Folder(os.path.join(parent, "p2v-" + short))
+    folder = Folder(folder_of(name, parent))
     try:
         os.makedirs(folder.path, mode=0o700, exist_ok=True)
         lock = os.open(os.path.join(folder.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

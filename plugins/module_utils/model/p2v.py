@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range, total
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import FOLDER
 
 NONE, FREEZE, STOP, POWEROFF = "none", "freeze", "stop", "poweroff"
 CUTOVERS = (NONE, FREEZE, STOP, POWEROFF)
@@ -19,6 +20,12 @@ CUTOVERS = (NONE, FREEZE, STOP, POWEROFF)
 def run_id(key: str) -> str:
     """Letters and digits. Both ends make it of the run's public key."""
     return hashlib.sha256(key.encode("utf-8")).hexdigest()[:16]
+
+
+def folder_of(name: str, parent: str = FOLDER) -> str:
+    """Where a run keeps what lives as long as it does. A socket's path has at most 107 bytes."""
+    raw = name.encode("utf-8")
+    return "%s/p2v-%s" % (parent, name if len(raw) <= 48 else hashlib.sha256(raw).hexdigest()[:32])
 
 
 @dataclass(frozen=True)

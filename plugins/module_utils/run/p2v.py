@@ -36,7 +36,7 @@ MODULE = "kvm_p2v_image"
 WAITING = "wait"
 OPTIONS: Dict[str, Any] = {
     "name": {"type": "str", "required": True},
-    "source": {"type": "str"},
+    "source": {"type": "str", "required": True},
     "pool": {"type": "str", "default": "default"},
     "format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
     "mode": {"type": "str", "choices": list(MODES), "default": HOT},
@@ -149,7 +149,7 @@ def _agent(wish: P2vWish, folder: Folder, told: Any) -> Iterator[Agent]:
         way = authorised(wish.key, command) if wish.key else contextlib.nullcontext()
         with way:
             told(Progress(wish.name, WAITING, 0.0, 0.0, 0.0, 0.0))
-            agent = p2v_agent.awaited(server, wish.run, wish.connections, wish.connect_timeout_s)
+            agent = p2v_agent.awaited(server, wish.run, wish.connections, wish.connect_timeout_s, folder.failed)
         try:
             yield agent
         finally:
