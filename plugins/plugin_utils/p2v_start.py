@@ -81,7 +81,7 @@ def settings(key: Dict[str, str], receiver: Receiver, connections: int, disks: S
 def waits(told: str) -> bool:
     """Whether an answer to LOOK is of a living run that waits for its agent."""
     content, dummy, stat = told.partition("\n")
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         written = json.loads(content)
         return is_of_a_living_run(written, stat) and written.get("phase") == WAITING
     return False

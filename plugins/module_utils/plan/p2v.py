@@ -22,6 +22,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges impo
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_preflight import is_own
 
+_PUBLISH = Step("publish", "give the finished images their names")
+
 
 def plan_p2v(wish: P2vWish, found: P2vFound, concerns: Sequence[Concern]) -> Plan:
     """No steps when only a look was wanted, when the source was left already, or when the images hold all there is.
@@ -38,9 +40,7 @@ def plan_p2v(wish: P2vWish, found: P2vFound, concerns: Sequence[Concern]) -> Pla
     if wish.cutover != NONE:
         steps += _leaving(wish)
     elif steps:
-        steps.append(Step("settle", "freeze the source's filesystems for the last pass, and thaw them"))
-    if steps:
-        steps.append(Step("publish", "give the finished images their names"))
+        steps += [Step("settle", "freeze the source's filesystems for the last pass, and thaw them"), _PUBLISH]
     before = {disk.name: found.targets[disk.name].exists for disk in found.disks}
     after = {disk.name: True for disk in found.disks}
     return Plan(tuple(steps), {"images": before}, {"images": after}, warnings)
@@ -77,7 +77,7 @@ def _leaving(wish: P2vWish) -> List[Step]:
     steps = []
     if wish.services:
         steps.append(Step("stop", "stop %s on the source" % ", ".join(wish.services)))
-    steps.append(Step("freeze", "freeze the source's filesystems, copy the rest, verify it"))
+    steps += [Step("freeze", "freeze the source's filesystems, copy the rest, verify it"), _PUBLISH]
     if wish.cutover in (FREEZE, STOP):
         command: Tuple[str, ...] = wish.takeover.command if wish.takeover else ()
         steps.append(

@@ -79,7 +79,7 @@ class FileSource:
     def _serve(self, stream: socket.socket) -> None:
         try:
             while True:
-                kind, length = HEADER.unpack(self._exactly(stream, HEADER.size))
+                dummy, length = HEADER.unpack(self._exactly(stream, HEADER.size))
                 request = json.loads(self._exactly(stream, length).decode())
                 self._answer(stream, request)
         except OSError:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
@@ -143,7 +144,7 @@ def test_a_look_and_a_check_touch_nothing(place: Place) -> None:
     assert told["discovery"]["hostname"] == "old1" and not told["changed"] and place.there() == []
     assert place.source and set(place.source.asked) == {"describe", "limit", "map", "bye"}
     told = place.go(wish(cutover="poweroff"), apply=False)
-    assert told["steps"][-2:] == ("power the source off", "give the finished images their names")
+    assert told["steps"][-2:] == ("give the finished images their names", "power the source off")
     assert place.there() == [] and place.source and not place.source.off and "freeze" not in place.source.asked
 
 
@@ -337,13 +338,15 @@ def test_a_watchdog_that_thawed_makes_the_last_round_void(place: Place) -> None:
 def test_a_freeze_that_lasts_too_long_is_ended(place: Place, monkeypatch: Any) -> None:
     monkeypatch.setattr(p2v_rounds, "FLOOR_S", 0.0)
     source = place.new_source(wish(max_downtime_s=1.0))
-    waiting = __import__("threading").Event()
-    source.before_request = lambda word: waiting.wait(5) and None if word == "read" and source.frozen else None
-    source_write = source.before_request
-    source.before_request = lambda word: (
-        source.write("sda", 0, b"late") if word == "freeze" else None,
-        source_write(word),
-    )[0]
+    never = threading.Event()
+
+    def stuck(word: str) -> None:
+        if word == "freeze":
+            source.write("sda", 0, b"late")
+        elif word == "read" and source.frozen:
+            never.wait(5)
+
+    source.before_request = stuck
     with pytest.raises(HostError, match="stood still for"):
         place.go(wish(max_downtime_s=1.0), source)
     assert not source.frozen
