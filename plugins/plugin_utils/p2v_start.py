@@ -71,7 +71,6 @@ def settings(key: Dict[str, str], receiver: Receiver, connections: int, disks: S
         "dial": [*dial, "root@" + receiver.address.replace("{", "").replace("}", ""), "kvmops-p2v"],
         "connections": connections,
         "files": {"key": key["private"], "known_hosts": receiver.known_hosts},
-        "detach": True,
     }
     if disks:
         told["disks"] = list(disks)
@@ -118,8 +117,9 @@ class Starter:
         if self._ended.is_set():
             return
         try:
+            # As long as the agent lives. What it says at its end matters to those only who still wait for it.
             rc, out, err = self._start(p2v_bundle.bundle(self._prepare()))
-            self.said = None if rc == 0 else words(out, err) or "exit %d" % rc
+            self.said = words(out, err if rc else "") or ("exit %d" % rc if rc else None)
         except Exception as error:
             self.said = str(error)
         if self.said:

@@ -11,7 +11,7 @@ import socket
 import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_wire import Channel
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_wire import Channel, Refused
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import Area, Source, SourceDisk, UsedMap
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range, merged
@@ -81,9 +81,13 @@ class Agent:
         self.control.ask("services", start=list(services))
 
     def power_off(self) -> None:
-        """The answer may be the end of the connection."""
-        with contextlib.suppress(HostError):
+        """The answer may be the end of the connection. Raises Refused when the machine cannot."""
+        try:
             self.control.ask("poweroff")
+        except Refused:
+            raise
+        except HostError:
+            pass
 
     def bye(self) -> None:
         with contextlib.suppress(HostError):

@@ -48,6 +48,10 @@ class Piece(NamedTuple):
     wire: int
 
 
+class Refused(HostError):
+    """The agent lives and says no."""
+
+
 class Channel:
     """One connection to the agent. One request at a time."""
 
@@ -130,8 +134,9 @@ class Channel:
         told = _object(payload)
         if "error" in told:
             error = told["error"]
-            attempted = str(error.get("what") or word)
-            raise HostError(attempted, self.side, str(error.get("said") or "no reason given"), "The source serves on.")
+            # The agent names what it was at as a noun: "tracking writes".
+            attempted = "do what was asked of the agent (%s)" % (error.get("what") or word)
+            raise Refused(attempted, self.side, str(error.get("said") or "no reason given"), "The source serves on.")
         if told.get("id") != number:
             raise HostError("ask for %s" % word, self.side, "it answered another question", _REMEDY)
         return dict(told.get("ok") or {})

@@ -96,9 +96,9 @@ class P2vJob(Job[P2vFound]):
             for image in images.values():
                 image.publish({"source": found.source.name if found.source else None})
 
-        def mark_left() -> None:
+        def mark_left(cutover: Optional[str]) -> None:
             for image in images.values():
-                image.mark({"cutover": self.wish.cutover})
+                image.mark({"cutover": cutover})
 
         rounds.cut(rounds.approach(found.differing), publish, mark_left)
         if self._hv is not None:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import commands
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_agent import Agent
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_wire import Refused
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
     FREEZE,
@@ -103,10 +104,10 @@ class Rounds:
             if name in self._sizes
         }
 
-    def cut(self, rest: Ranges, publish: Callable[[], None], mark_left: Callable[[], None]) -> None:
+    def cut(self, rest: Ranges, publish: Callable[[], None], mark_left: Callable[[Optional[str]], None]) -> None:
         """The last round, and what follows from the way of the cutover. Whatever fails, the source serves again.
 
-        mark_left is called when the images are what counts from now on, before the source is powered off.
+        mark_left is called with the way when the images are what counts from now on, before the source is powered off.
         """
         with self._stopped():
             self.agent.sync()
@@ -122,8 +123,12 @@ class Rounds:
                 if self.wish.cutover in (FREEZE, STOP):
                     self._hand_over()
                 self.pause_s = time.monotonic() - began
-                mark_left()
-                self.agent.power_off()
+                mark_left(self.wish.cutover)
+                try:
+                    self.agent.power_off()
+                except Refused as refused:
+                    mark_left(None)
+                    raise self._still_there(refused)
 
     def _last_round(self, rest: Ranges) -> None:
         last = self.written()
@@ -193,6 +198,12 @@ class Rounds:
             raise HostError(attempted, "this host", done.err or "exit %d" % done.rc, remedy)
         if not self.agent.alive():
             raise HostError(attempted, self.agent.side, "the source was thawed meanwhile", remedy)
+
+    def _still_there(self, refused: Refused) -> HostError:
+        remedy = "It serves again, and the images are of the moment before: bring them up to date with another run."
+        if self.wish.takeover is not None:
+            remedy = "The VM serves, and so does the source again: power one of them off at once."
+        return HostError("power it off", self.agent.side, refused.said, remedy)
 
     def as_dict(self) -> Dict[str, Any]:
         seen = p2v_passes.forecast(self.passes[:-1] or self.passes)

@@ -103,7 +103,7 @@ def test_it_is_not_started_for_a_module_that_ends_before() -> None:
 
 def test_why_it_did_not_start_is_told_to_the_module() -> None:
     line = json.dumps({"agent": "failed", "said": "ssh: connect to host 10.0.0.1 port 22: No route to host"})
-    asked = Asked([WAITS], 1, line + "\n", "\n")
+    asked = Asked([WAITS], 0, '{"agent": "connected"}\n' + line + "\n", "noise")
     with asked.starter() as starter:
         starter._thread.join(10)
     assert starter.said == "ssh: connect to host 10.0.0.1 port 22: No route to host" == asked.failed[0]

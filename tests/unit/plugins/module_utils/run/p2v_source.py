@@ -34,6 +34,7 @@ class FileSource:
         self.facts: Dict[str, Any] = {"tracing": "/sys/kernel/tracing"}
         self.spoil: Optional[Callable[[str, int, bytes], bytes]] = None
         self.unreadable: Optional[int] = None
+        self.refuses = ""
         self.before_request: Callable[[str], None] = lambda word: None
         self._written: Dict[str, List[List[int]]] = {name: [] for name in disks}
         self._streams: List[socket.socket] = []
@@ -90,7 +91,9 @@ class FileSource:
         self.asked.append(word)
         self.before_request(word)
         answer: Dict[str, Any] = {"id": request["id"]}
-        if word in ("read", "digest"):
+        if word == self.refuses:
+            answer["error"] = {"what": word, "said": "No such file or directory", "errno": 2}
+        elif word in ("read", "digest"):
             answer["ok"] = {"sent": self._pieces(stream, request)}
         else:
             answer["ok"] = getattr(self, "_do_" + word)(request)

@@ -311,6 +311,21 @@ def test_power_off_is_the_last_thing_and_a_second_run_knows(place: Place) -> Non
     assert not was_left(wish(cutover="poweroff", disks=("sdb",)), left_already(wish(cutover="poweroff"), world))
 
 
+@pytest.mark.parametrize(
+    "options", [{"cutover": "poweroff"}, {"cutover": "freeze", "takeover": Takeover(("/bin/true",), 5)}]
+)
+def test_a_source_that_cannot_be_powered_off_is_thawed_and_not_called_left(place: Place, options: Any) -> None:
+    source = place.new_source(wish(**options))
+    source.refuses = "poweroff"
+    with pytest.raises(
+        HostError,
+        match="power it off on the source: No such file.*" + ("VM serves" if "takeover" in options else "again"),
+    ):
+        place.go(wish(**options), source)
+    assert not source.frozen
+    assert not was_left(wish(cutover=options["cutover"]), left_already(wish(), place.world(wish())))
+
+
 def test_the_takeover_runs_while_the_source_stands_still_and_then_it_is_off(place: Place) -> None:
     flag = place.root / "vm-came-up"
     takeover = Takeover(("/bin/cp", str(place.pool / "old1-sda.qcow2"), str(flag)), 10)
