@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, List, Mapping, Optional
+from typing import Any, List, Mapping, Optional, Pattern
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import RequestError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.names import name_problems
@@ -69,7 +69,7 @@ def read_p2v_wish(params: Mapping[str, Any]) -> P2vWish:
     )
 
 
-def _words(option: str, words: Any, form: re.Pattern[str], remedy: str) -> List[str]:
+def _words(option: str, words: Any, form: Pattern[str], remedy: str) -> List[str]:
     found = ["%s has %r; give %s" % (option, word, remedy) for word in words or () if not form.match(str(word))]
     if len(set(words or ())) != len(words or ()):
         found.append("%s names something twice" % option)

@@ -158,7 +158,7 @@ class Copier:
         checkpoint: Optional[Callable[[], None]] = None,
     ) -> None:
         """Do the jobs, each reader one at a time. The first failure ends all of them and is raised."""
-        waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        waiting: Any = queue.SimpleQueue()
         for job in jobs:
             waiting.put(job)
         failed: List[BaseException] = []

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
@@ -22,6 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
     Target,
     UsedMap,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_preflight
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v import head_of, plan_p2v
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_concerns import ENTRIES
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_passes import (
@@ -237,3 +240,8 @@ def test_an_error_refuses_and_a_warning_is_said() -> None:
 def test_every_concern_has_a_remedy_and_an_id_of_its_own() -> None:
     assert len({entry.id for entry in ENTRIES}) == len(ENTRIES)
     assert all(entry.remedy.endswith(".") for entry in ENTRIES)
+
+
+def test_what_is_asked_and_what_is_listed_are_the_same() -> None:
+    asked = set(re.findall(r'concern\(\s*"([^"]+)"', Path(p2v_preflight.__file__).read_text(encoding="utf-8")))
+    assert asked == {entry.id for entry in ENTRIES}
