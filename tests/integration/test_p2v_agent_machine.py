@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Deque, Dict, Iterator, List
 
 import pytest
+
 from ansible_collections.kvmops.fleet.plugins.plugin_utils import p2v_bundle
 
 from .fleet import LAB, ROOT, Lab, until
@@ -156,7 +157,7 @@ def written_to(image: Any, agent: Any, wanted: Any, codings: List[int]) -> int:
                 os.pwrite(image.fileno(), data, offset)
                 total.append(len(data))
 
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(agent.data, parts)]
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(agent.data, parts, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -15,7 +15,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.p2v_agent import (
@@ -31,7 +30,6 @@ __metaclass__ = type
 
 # Filesystems in memory; nothing is written to a disk of the source.
 MEMORY = ("/dev/shm", "/run")
-PREFIX = "kvmops-p2v-"
 STACK = 1024 * 1024
 
 
@@ -93,7 +91,7 @@ def main(settings):
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     processes.lock_memory()
     processes.be_humble()
-    folder = tempfile.mkdtemp(prefix=PREFIX, dir=next(path for path in MEMORY if os.path.isdir(path)))
+    folder = folder_in_memory(settings["run"])
     keeper.note(folder=folder)
     at_work = servant.Servant(settings["run"], keeper, tracefs, settings.get("disks"))
     dialled = Dialled(settings, folder)
@@ -132,6 +130,17 @@ def served_to_its_end(at_work, stream):
     except (IOError, OSError, frames.ProtocolError):
         # The control connection tells the receiver's wishes; a data connection may come and go.
         pass
+
+
+def folder_in_memory(run):
+    """A new one. Those of agents that were killed together with their watchdogs are removed."""
+    memory = next(path for path in MEMORY if os.path.isdir(path))
+    for name in os.listdir(memory):
+        if processes.is_left_over(name):
+            shutil.rmtree(os.path.join(memory, name), ignore_errors=True)
+    folder = os.path.join(memory, processes.name_of(run))
+    os.mkdir(folder, 0o700)
+    return folder
 
 
 def write_private(path, text):

@@ -12,13 +12,21 @@ import signal
 import socket
 import threading
 
+try:
+    import queue
+except ImportError:
+    import Queue as queue
+
 from ansible_collections.kvmops.fleet.plugins.module_utils.p2v_agent import mounts, processes, watchdog
 
 __metaclass__ = type
 
 
 class Freezer:
-    """Starts the watchdog. To be made before the agent has threads, since it forks."""
+    """Starts the watchdog. To be made before the agent has threads, since it forks.
+
+    Without its watchdog the agent does not go on: it thaws what it has frozen, and ends.
+    """
 
     def __init__(self):
         self._connection, others = socket.socketpair()
@@ -27,8 +35,22 @@ class Freezer:
             self._become_watchdog(others)
         others.close()
         self._asking = threading.Lock()
-        self._lines = self._connection.makefile("rb")
+        self._answers = queue.Queue()
         self._opened = []
+        self._ending = False
+        listening = threading.Thread(target=self._listen, name="watchdog")
+        listening.daemon = True
+        listening.start()
+
+    def _listen(self):
+        """Hand on the answers of the watchdog; None when it is gone."""
+        lines = self._connection.makefile("rb")
+        for line in iter(lines.readline, b""):
+            self._answers.put(json.loads(line.decode("utf-8")))
+        if not self._ending:
+            watchdog.thaw(self._opened)
+            os.kill(os.getpid(), signal.SIGTERM)
+        self._answers.put(None)
 
     def _become_watchdog(self, connection):
         try:
@@ -76,6 +98,7 @@ class Freezer:
 
     def end(self):
         """The watchdog thaws, cleans up and ends; the agent waits for that."""
+        self._ending = True
         try:
             self._connection.shutdown(socket.SHUT_WR)
         except (OSError, socket.error):
@@ -91,7 +114,6 @@ class Freezer:
         try:
             self._connection.sendall(json.dumps(request).encode("utf-8") + b"\n")
         except (OSError, socket.error) as error:
-            self._orphaned()
             raise processes.Failed("asking the watchdog", str(error))
 
     def _ask(self, request):
@@ -100,19 +122,14 @@ class Freezer:
 
     def _asked(self, request):
         self._send(request)
-        line = self._lines.readline()
-        if not line:
-            self._orphaned()
-            raise processes.Failed("asking the watchdog", "it has died; all filesystems are thawed")
-        answer = json.loads(line.decode("utf-8"))
+        answer = self._answers.get()
+        if answer is None:
+            self._answers.put(None)
+            raise processes.Failed("asking the watchdog", "it has died; what was frozen is thawed")
         if "error" in answer:
             said = answer["error"]
             raise processes.Failed(said["what"], said["said"], said["errno"])
         return answer["ok"]
-
-    def _orphaned(self):
-        watchdog.thaw(self._opened)
-        self._close()
 
 
 def silence():
@@ -123,13 +140,22 @@ def silence():
     os.close(nothing)
 
 
-def freezable(layout, disks):
-    """Mount points of the filesystems on these disks that can be written to, in the order in which to freeze them."""
+def on_disks(layout):
+    """[Mount] of the filesystems on the disks, in the order in which they were mounted."""
+    found = []
+    for mount in mounts.mounts():
+        pieces = layout.pieces(mount.device) or whole(layout, mount.device)
+        if any(piece.disk in layout.disks for piece in pieces):
+            found.append(mount)
+    return found
+
+
+def freezable(layout):
+    """Mount points of the filesystems that can be written to, once each, in the order in which to freeze them."""
     found = []
     seen = set()
-    for mount in reversed(mounts.mounts()):
-        pieces = layout.pieces(mount.device) or whole(layout, mount.device)
-        if mounts.read_only(mount) or not any(piece.disk in disks for piece in pieces):
+    for mount in reversed(on_disks(layout)):
+        if mounts.read_only(mount):
             continue
         number = os.stat(mount.point).st_dev
         if number not in seen:

@@ -26,6 +26,10 @@ MS_REC, MS_SLAVE = 0x4000, 0x80000
 TOOL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
+# What a run makes is called so, and the end of the name is the process that made it.
+PREFIX = "kvmops-p2v-"
+
+
 class Failed(Exception):
     """what: what was attempted. said: the system's words. number: errno or None."""
 
@@ -45,6 +49,17 @@ def environment():
     found = dict(os.environ, LC_ALL="C")
     found["PATH"] = found.get("PATH", "") + ":" + TOOL_PATH
     return found
+
+
+def name_of(run_id):
+    """Of what this run makes on the source."""
+    return "%s%s-%d" % (PREFIX, run_id, os.getpid())
+
+
+def is_left_over(name):
+    """It was made by an agent that is no more."""
+    made_by = name.rpartition("-")[2]
+    return name.startswith(PREFIX) and made_by.isdigit() and not os.path.exists("/proc/" + made_by)
 
 
 def run(argv, seconds=120):
@@ -122,8 +137,37 @@ def sync():
     libc.sync()
 
 
-def private_mounts():
-    """A mount namespace of our own, in which others' mounts still appear."""
+def held_elsewhere(mounted):
+    """A descriptor of the folder whose path `mounted` gives, called in a mount namespace that nobody else sees.
+
+    A child makes the namespace and the mount. It is gone when this returns, and what it mounted with it, but for what
+    the descriptor holds. So this process stays where it sees the mounts of the machine.
+    """
+    told, tell = os.pipe()
+    wait, release = os.pipe()
+    child = forked()
+    if not child:
+        try:
+            os.close(release)
+            _private_mounts()
+            os.write(tell, mounted().encode())
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.close(wait)
+    try:
+        path = os.read(told, 4096).decode()
+        if not path:
+            raise Failed("mounting tracefs", "it is refused")
+        return os.open("/proc/%d/root%s" % (child, path), os.O_RDONLY)
+    finally:
+        os.close(told)
+        os.close(release)
+        os.waitpid(child, 0)
+
+
+def _private_mounts():
     if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None):
         raise Failed("making a mount namespace", os.strerror(ctypes.get_errno()), ctypes.get_errno())
 

@@ -163,7 +163,10 @@ class Servant:
     def do_freeze(self, request):
         points = request.get("mounts")
         if points is None:
-            points = freezer.freezable(self.layout, self.layout.disks)
+            points = freezer.freezable(self.layout)
+        # A folder that is no mount point would freeze what it happens to be in.
+        for point in set(points) - set(mount.point for mount in freezer.on_disks(self.layout)):
+            raise processes.Failed("freezing %s" % point, "nothing on these disks is mounted there")
         answer = self._freezes.freeze(points, float(request["limit_s"]))
         self._frozen = True
         return answer

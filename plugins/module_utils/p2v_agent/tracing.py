@@ -22,7 +22,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.p2v_agent import bloc
 __metaclass__ = type
 
 PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-PREFIX = "kvmops-p2v-"
 EVENT = "events/block/block_rq_issue"
 # Everything but reads: W(rite), D(iscard), and N, as which kernels tell write-zeroes. Flushes have no sectors.
 KINDS = ("*W*", "*D*", "*N*")
@@ -35,25 +34,27 @@ KEPT_RANGES = 50000
 
 
 def place():
-    """Where tracefs is; where it is nowhere, it is mounted for this process and its children alone.
+    """Where tracefs is. Where it is mounted nowhere, a path that only this process and its children have.
 
-    To be called before there are threads: each has a view of the mounts of its own once one of them leaves.
+    To be called before there are threads and children.
     """
     for path in PLACES:
         if os.path.isdir(os.path.join(path, "instances")):
             return path
-    processes.private_mounts()
-    kind, path = (b"tracefs", PLACES[0]) if os.path.isdir(PLACES[0]) else (b"debugfs", "/sys/kernel/debug")
-    processes.mount(kind, path)
-    if kind == b"debugfs":
-        path = PLACES[1]
-    if not os.path.isdir(os.path.join(path, "instances")):
+    held = processes.held_elsewhere(_mounted)
+    path = "/proc/self/fd/%d" % held
+    if not os.path.isdir(path + "/instances"):
         raise processes.Failed("tracking writes", "this kernel has no tracing instances")
     return path
 
 
-def instance(tracefs, run):
-    return os.path.join(tracefs, "instances", PREFIX + run)
+def _mounted():
+    """Mount tracefs, or what held it before Linux 4.1; its path."""
+    if os.path.isdir(PLACES[0]):
+        processes.mount(b"tracefs", PLACES[0])
+        return PLACES[0]
+    processes.mount(b"debugfs", os.path.dirname(PLACES[1]))
+    return PLACES[1]
 
 
 def put(path, text):
@@ -68,9 +69,8 @@ def put(path, text):
 
 
 def remove(path):
-    """Take an instance away, whoever left it; its reader must have closed it."""
+    """Take an instance away, with all that it traces. The kernel refuses while somebody reads it."""
     if os.path.isdir(path):
-        put(os.path.join(path, EVENT, "enable"), "0")
         os.rmdir(path)
 
 
@@ -79,7 +79,7 @@ class Tracker:
 
     def __init__(self, tracefs, run, disks):
         self.disks = dict((blocks.fact(name, "dev"), name) for name in disks)
-        self.path = instance(tracefs, run)
+        self.path = os.path.join(tracefs, "instances", processes.name_of(run))
         self._written = dict((name, []) for name in disks)
         self._sectors = dict((name, 0) for name in disks)
         self._lock = threading.Lock()
@@ -110,16 +110,11 @@ class Tracker:
             self._lost = self._lost_events()
 
     def _clear_old(self):
-        """What an agent that was killed left: only one run at a time has a source."""
+        """Take away what agents left that were killed together with their watchdogs."""
         folder = os.path.dirname(self.path)
         for name in os.listdir(folder):
-            if name.startswith(PREFIX):
-                try:
-                    remove(os.path.join(folder, name))
-                except (OSError, processes.Failed) as error:
-                    raise processes.Failed(
-                        "removing the tracing instance %s" % name, "another run may use it: %s" % error
-                    )
+            if processes.is_left_over(name):
+                remove(os.path.join(folder, name))
 
     def _set_up(self):
         cpus = len([name for name in os.listdir(os.path.join(self.path, "per_cpu")) if name.startswith("cpu")])

@@ -122,10 +122,11 @@ class Agent:
         self, folder: Path, disks: list[str], command: Sequence[str], connections: int = 1, there: str = "", **more: Any
     ) -> None:
         self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(folder / "receiver"))
+        self.listener_path = str(folder / "receiver")
+        self.listener.bind(self.listener_path)
         self.listener.listen(8)
         self.listener.settimeout(60)
-        dial = ["python3", "-c", CARRIER, there or str(folder / "receiver")]
+        dial = ["python3", "-c", CARRIER, there or self.listener_path]
         settings = {"run": "test-%d" % os.getpid(), "dial": dial, "disks": disks, "connections": connections, **more}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
