@@ -18,6 +18,7 @@ import threading
 import zlib
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import zstd
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range
 
@@ -27,8 +28,8 @@ _PIECE = struct.Struct(">HQIB32s")
 # A piece is at most a chunk, and coding may make it a little longer; a discovery or a map is text of some MiB.
 _MOST = 256 * 1024 * 1024
 RAW, ZLIB, ZERO, ZSTD, HASH_ONLY, READ_ERROR = range(6)
-# What is undone here. zstd is not in Python's standard library.
-CODINGS = (RAW, ZLIB, ZERO)
+# What can be undone here; the agent takes the best that it has too.
+CODINGS = (RAW, ZLIB, ZERO, *((ZSTD,) if zstd.AVAILABLE else ()))
 # Silence for longer than this is a dead connection: the slowest request reads 32 MiB from a busy disk.
 SILENCE_S = 120.0
 
@@ -174,6 +175,8 @@ def _decoded(coding: int, coded: bytes, length: int) -> Optional[bytes]:
             return zlib.decompressobj().decompress(coded, length + 1)
         except zlib.error:
             return None
+    if coding == ZSTD:
+        return zstd.decompressed(coded, length)
     return None
 
 
