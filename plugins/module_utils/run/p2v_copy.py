@@ -20,8 +20,9 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges impo
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 
 AT_ONCE = 16 * CHUNK
-CHECKPOINT_S = 5.0
-PULSE_S = 0.5
+# So often is the manifest on the medium; that it says what was put is so at every pulse.
+DURABLE_S = 5.0
+PULSE_S = 0.25
 # So often is what the target does not give back asked for anew.
 ATTEMPTS = 3
 
@@ -101,9 +102,9 @@ class Copier:
                         again[disk] += damaged.ranges
                     self._counted(piece.length, piece.wire)
 
-            def checkpoint() -> None:
+            def checkpoint(durable: bool = True) -> None:
                 for disk in wanted:
-                    self.images[disk].checkpoint(clients[disk][-1])
+                    self.images[disk].checkpoint(clients[disk][-1], durable)
 
             try:
                 self._spread("copy", _jobs(wanted), work, checkpoint)
@@ -155,7 +156,7 @@ class Copier:
         phase: str,
         jobs: List[Job],
         work: Callable[[int, Job], None],
-        checkpoint: Optional[Callable[[], None]] = None,
+        checkpoint: Optional[Callable[[bool], None]] = None,
     ) -> None:
         """Do the jobs, each reader one at a time. The first failure ends all of them and is raised."""
         waiting: Any = queue.SimpleQueue()
@@ -194,7 +195,7 @@ class Copier:
         whole: int,
         threads: Sequence[threading.Thread],
         failed: List[Any],
-        checkpoint: Optional[Callable[[], None]],
+        checkpoint: Optional[Callable[[bool], None]],
     ) -> None:
         began, first = time.monotonic(), self._done
         kept = began
@@ -202,9 +203,10 @@ class Copier:
             threads[0].join(PULSE_S if threads[0].is_alive() else 0.05)
             self.pulse()
             now = time.monotonic()
-            if checkpoint is not None and now - kept > CHECKPOINT_S:
-                checkpoint()
-                kept = now
+            if checkpoint is not None:
+                durable = now - kept > DURABLE_S
+                checkpoint(durable)
+                kept = now if durable else kept
             done = self._done - first
             rate = done / CHUNK / (now - began) if now > began else 0.0
             left = max(0.0, (whole - done) / CHUNK)

@@ -31,7 +31,7 @@ Ranges = Dict[str, List[Range]]
 # What lies between two writes so near to each other is read with them: a request costs more than the bytes.
 GAP = 32 * 1024
 UNIT = 4096
-# The watchdog on the source thaws when nothing was heard for so long; a pulse comes twice a second.
+# The watchdog on the source thaws when nothing was heard for so long; a pulse comes several times a second.
 WATCHDOG_S = 15.0
 # The source is let go when the last round takes so many times what was allowed, and never before FLOOR_S.
 OVERDUE = 3.0
