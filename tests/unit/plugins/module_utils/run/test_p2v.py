@@ -65,7 +65,7 @@ class Place:
                 found = job.observe()
                 plan = job.plan(found)
                 outcome = job.apply(plan, found) if plan.changes and apply else None
-                return dict(job.report(plan, found, outcome), steps=plan.words, changed=plan.changes)
+                return {"steps": plan.words, "changed": plan.changes, **job.report(plan, found, outcome)}
             finally:
                 agent.bye()
                 source.join()
