@@ -322,6 +322,26 @@ def test_a_frozen_machine_is_thawed_whatever_becomes_of_the_run(
     ready.wait()
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_services_start_again_unless_another_machine_has_taken_over(
+    machine: Machine, tmp_path: Path, keep: bool
+) -> None:
+    def state() -> str:
+        return machine.sh("systemctl is-active web.service || true")
+
+    unit = "[Service]\\nExecStart=/bin/sleep 10000\\n"
+    machine.sh(
+        "printf '%s' >/run/systemd/system/web.service; systemctl daemon-reload; systemctl start web.service" % unit
+    )
+    agent = machine.agent(tmp_path, connections=1)
+    agent.control.ask("services", stop=["web.service"])
+    assert state() == "inactive"
+    agent.control.ask("bye", keep_stopped=keep)
+    agent.end()
+    until(lambda: not left_behind(machine), 10, "nothing left")
+    assert state() == ("inactive" if keep else "active")
+
+
 def test_events_that_the_kernel_drops_are_noticed(machine: Machine, tmp_path: Path) -> None:
     agent = machine.agent(tmp_path, connections=1)
     agent.control.ask("track", disks=["sda"])
@@ -334,3 +354,14 @@ def test_events_that_the_kernel_drops_are_noticed(machine: Machine, tmp_path: Pa
     assert agent.control.ask("written")["lost"] == 0
     agent.end()
     until(lambda: not left_behind(machine), 10, "nothing left")
+
+
+def test_a_frozen_machine_goes_off_when_it_is_told_to(lab: Lab, machine: Machine, tmp_path: Path) -> None:
+    """The last case: the machine is off behind it."""
+    agent = machine.agent(tmp_path, connections=1)
+    agent.control.ask("freeze", mounts=None, limit_s=10)
+    began = time.monotonic()
+    agent.control.ask("poweroff")
+    until(lambda: " off " in lab.lab("machine", "list"), 9, "the machine is off before anything thaws")
+    print("\noff after %.1f s" % (time.monotonic() - began))
+    agent.end()
