@@ -185,7 +185,10 @@ class Servant:
         services.power_off(self._frozen)
         return {}
 
-    def do_bye(self, dummy):
+    def do_bye(self, request):
+        """The end in order. keep_stopped: another machine has taken over, so what was stopped stays so."""
+        if request.get("keep_stopped"):
+            self._stopped = []
         return {}
 
     def _known(self, name):

@@ -18,7 +18,8 @@ import pytest
 
 from . import disks, receiving
 
-TRACEFS = ("/sys/kernel/tracing/instances", "/sys/kernel/debug/tracing/instances")
+# In a mount namespace of its own: where a kernel traces, tracefs need not be mounted.
+INSTANCES = "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; ls /sys/kernel/tracing/instances"
 
 
 class Writer:
@@ -59,8 +60,9 @@ def within(seconds: float, question: Callable[[], Any], what: str) -> float:
 
 
 def instances() -> list[str]:
-    """Of our runs, where this machine's tracefs can be seen; the agent mounts its own where it cannot."""
-    return [name for path in TRACEFS if os.path.isdir(path) for name in os.listdir(path) if str(os.getpid()) in name]
+    """What the kernel still traces for our runs."""
+    told = disks.run("unshare", "--mount", "sh", "-c", INSTANCES)
+    return [name for name in told.split() if name.startswith("kvmops-p2v-test-%d-" % os.getpid())]
 
 
 def lives(pid: int) -> bool:
@@ -105,6 +107,7 @@ def test_a_frozen_filesystem_is_thawed(
 ) -> None:
     running = agent(disk)
     running.control.ask("track", disks=[disk.name])
+    assert len(instances()) == 1
     running.control.ask("freeze", mounts=[str(point)], limit_s=3)
     assert writer.stands_still()
     before = writer.count
@@ -123,13 +126,14 @@ def test_the_agent_thaws_when_its_watchdog_is_killed(
     disk: disks.Disk, agent: Callable[..., Any], point: Path, writer: Writer
 ) -> None:
     running = agent(disk)
+    running.control.ask("track", disks=[disk.name])
     running.control.ask("freeze", mounts=[str(point)], limit_s=30)
     assert writer.stands_still()
     before = writer.count
     os.kill(running.status["watchdog"], signal.SIGKILL)
     within(5, lambda: writer.count > before, "the thaw, although nothing is asked")
     within(5, lambda: not lives(running.status["pid"]), "the end of the agent")
-    assert folders() == []
+    assert (instances(), folders()) == ([], [])
 
 
 def test_alive_keeps_it_frozen(disk: disks.Disk, agent: Callable[..., Any], point: Path, writer: Writer) -> None:
@@ -176,6 +180,7 @@ def test_a_second_agent_clears_what_a_killed_one_left(disk: disks.Disk, agent: C
     assert len(folders()) == 1
     assert second.control.ask("track", disks=[disk.name])["boot_id"]
     assert second.control.ask("written")["lost"] == 0
+    assert len(instances()) == 1
 
 
 def test_two_agents_see_the_same_writes(disk: disks.Disk, agent: Callable[..., Any], point: Path) -> None:
