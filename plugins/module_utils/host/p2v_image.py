@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side, image_server
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.nbd import Nbd
@@ -66,10 +66,8 @@ class Image:
         self.paths, self.path, self.format, self.manifest = paths, path, image_format, manifest
         self._lock = threading.Lock()
 
-    @contextlib.contextmanager
-    def opened(self, socket: str, clients: int, writable: bool = True) -> Iterator[List[Nbd]]:
-        with image_server.opened(self.path, self.format, socket, clients, writable) as found:
-            yield found
+    def opened(self, socket: str, clients: int, writable: bool = True) -> ContextManager[List[Nbd]]:
+        return image_server.opened(self.path, self.format, socket, clients, writable)
 
     def put(self, nbd: Nbd, offset: int, data: bytes, sha256: bytes) -> None:
         """Write a piece whose hash was checked. With what the chunk holds already, it becomes one hash where they touch.

@@ -44,7 +44,7 @@ def main():
     try:
         stream.connect(sys.argv[1])
     except OSError as error:
-        sys.exit("No run waits for this connection: %s" % error)
+        raise SystemExit("No run waits for this connection: %s" % error)
     inward = threading.Thread(
         target=carry, args=(lambda: os.read(0, AT_ONCE), stream.sendall, lambda: stream.shutdown(socket.SHUT_WR))
     )

@@ -69,7 +69,7 @@ def is_disk(name):
     if is_partition(name) or NO_DISKS.match(name) or not size_of(name):
         return False
     # A path of a multipath device is read through it, and a disc drive of an old kernel says it is removable.
-    return not listed(name, "slaves") and fact(name, "removable") != "1" and not fact(name, "hidden") == "1"
+    return not listed(name, "slaves") and fact(name, "removable") != "1" and fact(name, "hidden") != "1"
 
 
 def disks():

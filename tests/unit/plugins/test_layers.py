@@ -148,6 +148,7 @@ PLACES = (
     ("lxml", lambda source: source.layer == "model" and source.path.endswith("_xml.py"), "model/*_xml.py"),
     ("libvirt", lambda source: source.path == "module_utils/host/libvirt_api.py", "host/libvirt_api.py"),
     ("libvirt_qemu", lambda source: source.path == "module_utils/host/libvirt_api.py", "host/libvirt_api.py"),
+    ("Queue", lambda source: source.layer == "p2v_agent", "p2v_agent/ (the queue of Python 2.7)"),
 )
 
 
