@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import p2v_agent, p2v_image
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import nbd, p2v_agent, p2v_image
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_folder import holding
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError, PreflightError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vWish, Takeover
@@ -215,6 +215,26 @@ def test_bytes_that_were_spoilt_on_the_way_are_refused(place: Place) -> None:
     source.spoil = lambda disk, offset, data: b"x" + data[1:]
     with pytest.raises(HostError, match="SHA-256 differs"):
         place.go(wish(), source)
+    assert not [name for name in place.there() if not name.startswith(".")]
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_storage_that_does_not_keep_what_was_written_is_found_out(place: Place, monkeypatch: Any, times: int) -> None:
+    write, left = nbd.Nbd.write, [times]
+
+    def forgetful(self: Any, offset: int, data: bytes) -> None:
+        if offset == 9 * MIB and left[0]:
+            left[0] -= 1
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        write(self, offset, data)
+
+    monkeypatch.setattr(nbd.Nbd, "write", forgetful)
+    if times == 1:
+        place.go(wish())
+        place.expect(place.image())
+        return
+    with pytest.raises(HostError, match="at byte %d read back as something else" % (9 * MIB)):
+        place.go(wish())
     assert not [name for name in place.there() if not name.startswith(".")]
 
 
