@@ -364,4 +364,6 @@ def test_a_frozen_machine_goes_off_when_it_is_told_to(lab: Lab, machine: Machine
     agent.control.ask("poweroff")
     until(lambda: " off " in lab.lab("machine", "list"), 9, "the machine is off before anything thaws")
     print("\noff after %.1f s" % (time.monotonic() - began))
+    # Nobody is left there who could end the connection.
+    agent.process.kill()
     agent.end()

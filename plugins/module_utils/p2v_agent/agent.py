@@ -33,8 +33,8 @@ MEMORY = ("/dev/shm", "/run")
 STACK = 1024 * 1024
 
 
-class Ended(Exception):
-    """Somebody asked the agent to end."""
+class Ended(BaseException):
+    """Somebody asked the agent to end: no error of a request, so no answer to one."""
 
 
 class Dialled:

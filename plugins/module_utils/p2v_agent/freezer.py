@@ -6,20 +6,42 @@
 
 from __future__ import absolute_import, division, print_function
 
+import collections
+import errno
 import json
 import os
 import signal
 import socket
 import threading
 
-try:
-    import queue
-except ImportError:
-    import Queue as queue
-
 from ansible_collections.kvmops.fleet.plugins.module_utils.p2v_agent import mounts, processes, watchdog
 
 __metaclass__ = type
+
+# What the watchdog does at once; it answers a freeze in its limit.
+PROMPT_S = 5
+# It cleans up at its end.
+ENDS_WITHIN_S = 20
+
+
+class Answers:
+    """Of the watchdog, from the thread that listens to the one that asked. None: it is gone."""
+
+    def __init__(self):
+        self._waiting = collections.deque()
+        self._changed = threading.Condition()
+
+    def put(self, answer):
+        with self._changed:
+            self._waiting.append(answer)
+            self._changed.notify()
+
+    def get(self, seconds):
+        """The next one; None when there is none for so long."""
+        with self._changed:
+            if not self._waiting:
+                self._changed.wait(seconds)
+            return self._waiting.popleft() if self._waiting else None
 
 
 class Freezer:
@@ -35,7 +57,7 @@ class Freezer:
             self._become_watchdog(others)
         others.close()
         self._asking = threading.Lock()
-        self._answers = queue.Queue()
+        self._answers = Answers()
         self._opened = []
         self._ending = False
         listening = threading.Thread(target=self._listen, name="watchdog")
@@ -45,8 +67,12 @@ class Freezer:
     def _listen(self):
         """Hand on the answers of the watchdog; None when it is gone."""
         lines = self._connection.makefile("rb")
-        for line in iter(lines.readline, b""):
-            self._answers.put(json.loads(line.decode("utf-8")))
+        try:
+            for line in iter(lines.readline, b""):
+                self._answers.put(json.loads(line.decode("utf-8")))
+        except (OSError, socket.error):
+            # It died with a request unread, which the kernel calls a reset.
+            pass
         if not self._ending:
             watchdog.thaw(self._opened)
             os.kill(os.getpid(), signal.SIGTERM)
@@ -73,7 +99,7 @@ class Freezer:
         """{frozen, cannot}: mount points. All or, with a Failed, none."""
         self._opened = [os.open(point, os.O_RDONLY) for point in points]
         try:
-            return self._ask({"do": "freeze", "points": points, "limit_s": limit_s})
+            return self._ask({"do": "freeze", "points": points, "limit_s": limit_s}, limit_s + PROMPT_S)
         except processes.Failed:
             self._close()
             raise
@@ -103,7 +129,26 @@ class Freezer:
             self._connection.shutdown(socket.SHUT_WR)
         except (OSError, socket.error):
             pass
-        os.waitpid(self.pid, 0)
+        over = threading.Event()
+        for dummy in range(ENDS_WITHIN_S * 10):
+            if self._reaped(os.WNOHANG):
+                return
+            over.wait(0.1)
+        self._kill()
+
+    def _kill(self):
+        if not self._reaped(os.WNOHANG):
+            os.kill(self.pid, signal.SIGKILL)
+            self._reaped(0)
+
+    def _reaped(self, options):
+        """Whether the watchdog is gone; another thread may have found out before."""
+        try:
+            return os.waitpid(self.pid, options)[0] != 0
+        except OSError as error:
+            if error.errno != errno.ECHILD:
+                raise
+            return True
 
     def _close(self):
         for descriptor in self._opened:
@@ -116,16 +161,18 @@ class Freezer:
         except (OSError, socket.error) as error:
             raise processes.Failed("asking the watchdog", str(error))
 
-    def _ask(self, request):
+    def _ask(self, request, seconds=PROMPT_S):
         with self._asking:
-            return self._asked(request)
+            return self._asked(request, seconds)
 
-    def _asked(self, request):
+    def _asked(self, request, seconds=PROMPT_S):
         self._send(request)
-        answer = self._answers.get()
+        answer = self._answers.get(seconds)
         if answer is None:
-            self._answers.put(None)
-            raise processes.Failed("asking the watchdog", "it has died; what was frozen is thawed")
+            # Once it is dead nothing is being frozen any more, and a thaw is final.
+            self._kill()
+            watchdog.thaw(self._opened)
+            raise processes.Failed("asking the watchdog", "it has died or does not answer; what was frozen is thawed")
         if "error" in answer:
             said = answer["error"]
             raise processes.Failed(said["what"], said["said"], said["errno"])

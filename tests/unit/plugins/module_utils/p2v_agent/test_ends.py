@@ -136,6 +136,22 @@ def test_the_agent_thaws_when_its_watchdog_is_killed(
     assert (instances(), folders()) == ([], [])
 
 
+def test_the_agent_thaws_when_its_watchdog_does_not_answer(
+    disk: disks.Disk, agent: Callable[..., Any], point: Path, writer: Writer
+) -> None:
+    running = agent(disk)
+    running.control.ask("freeze", mounts=[str(point)], limit_s=2)
+    os.kill(running.status["watchdog"], signal.SIGSTOP)
+    assert writer.stands_still()
+    before = writer.count
+    # It ends in either case, perhaps before it has answered.
+    with pytest.raises((receiving.Refused, EOFError)):
+        running.control.ask("alive")
+    within(5, lambda: writer.count > before, "the thaw")
+    within(5, lambda: not lives(running.status["pid"]), "the end of the agent")
+    assert folders() == []
+
+
 def test_alive_keeps_it_frozen(disk: disks.Disk, agent: Callable[..., Any], point: Path, writer: Writer) -> None:
     running = agent(disk)
     running.control.ask("freeze", mounts=[str(point)], limit_s=1.5)
