@@ -34,13 +34,12 @@ def fixture_lab() -> Iterator[Lab]:
 @pytest.fixture(name="clean")
 def fixture_clean(lab: Lab) -> Iterator[Lab]:
     """A lab whose hosts have no domain and no image, before and after."""
-    wipe(lab)
+    _wipe(lab)
     yield lab
-    wipe(lab)
+    _wipe(lab)
 
 
-def wipe(lab: Lab) -> None:
-    """No domain and no image on any host."""
+def _wipe(lab: Lab) -> None:
     script = (
         "for d in $(virsh -q list --name); do virsh -q destroy $d; done;"
         "for d in $(virsh -q list --all --name); do virsh -q undefine $d --nvram --managed-save --snapshots-metadata; done;"
