@@ -15,10 +15,11 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
 .PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration preflight-page \
-	test-crashes test-machines test-source molecule demo screenshot bench-rollout lab-up lab-down test clean
+	test-crashes faults test-machines test-source molecule demo screenshot bench-rollout bench-migrate bench-migrate-page \
+	lab-up lab-down test clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
 
@@ -89,6 +90,10 @@ test-source: setup ## QEMU and libvirt built from source on a bare host: half an
 test-crashes: setup ## kvm_migrate killed at every kind of moment, and the run after it (minutes)
 	pytest tests/integration/test_kvm_migrate_watch.py tests/integration/test_kvm_migrate_recovery.py -v --durations=15
 
+faults: setup ## kvm_migrate's fault campaign, into docs/faults.md (hours): ROUNDS=5 ONLY=M1,cut-all SEED= OS= FRESH=1
+	PYTHONPATH=.venv/collections python -m ansible_collections.kvmops.fleet.tests.faults.campaign --rounds "$(or $(ROUNDS),5)" \
+		--only "$(ONLY)" $(if $(SEED),--seed $(SEED)) $(if $(OS),--os $(OS)) $(if $(FRESH),--fresh)
+
 test-machines: setup ## the lab's machines, with a kernel of their own (minutes)
 	pytest tests/integration -m machine -v --durations=15
 
@@ -103,6 +108,12 @@ screenshot: setup ## docs/images/virt-manager.png anew, from virt-manager on a l
 
 bench-rollout: setup ## what a rollout costs, first and later runs, as docs/benchmarks/rollout.md
 	@mkdir -p docs/benchmarks && python tests/bench/rollout.py --write docs/benchmarks/rollout.md
+
+bench-migrate: setup ## what a live move costs, beside virsh, as docs/benchmarks/migrate.md; ROUNDS=5 ONLY="idle busy2" ADD=1
+	@python -m tests.bench.migrate run --rounds $(or $(ROUNDS),5) $(if $(ONLY),--only $(ONLY)) $(if $(ADD),--add)
+
+bench-migrate-page: venv ## the page anew, from the numbers of the last runs
+	@python -m tests.bench.migrate page
 
 lab-up: setup ## three hosts up and ready to look around
 	@$(LAB) up --hosts 3 --os bookworm,bookworm,trixie

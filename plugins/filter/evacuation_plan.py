@@ -56,7 +56,9 @@ def evacuation_plan(
     domains: Sequence[Mapping[str, Any]], hosts: Mapping[str, Mapping[str, Any]], reserve_mib: int = 512
 ) -> Dict[str, List[Dict[str, Any]]]:
     try:
-        guests = [Guest(domain["name"], domain["state"], int(domain["memory_mib"])) for domain in domains]
+        # A definition that was kept when its guest left is no guest.
+        here = [domain for domain in domains if not domain.get("moved_to")]
+        guests = [Guest(domain["name"], domain["state"], int(domain["memory_mib"])) for domain in here]
         rooms = [
             room_of(
                 name,

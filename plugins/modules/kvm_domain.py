@@ -324,6 +324,9 @@ domain:
     tpm: {description: Type of its TPM., type: str}
     serial_log: {description: Where its serial line is logged., type: str}
     metadata: {description: Values kept with it for planning., type: dict}
+    moved_to:
+      description: Where the guest has gone whose definition was only kept here (O(kvmops.fleet.kvm_migrate#module:keep_source)). Else null.
+      type: str
 """
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain import main

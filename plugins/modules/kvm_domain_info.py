@@ -79,6 +79,9 @@ domains:
     tpm: {description: Type of its TPM., type: str}
     serial_log: {description: Where its serial line is logged., type: str}
     metadata: {description: Values kept with it for planning., type: dict}
+    moved_to:
+      description: Where the guest has gone whose definition was only kept here (O(kvmops.fleet.kvm_migrate#module:keep_source)). Else null.
+      type: str
     stats:
       description: Current figures, with V(stats). What libvirt does not give is null.
       type: dict

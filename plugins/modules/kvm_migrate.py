@@ -59,8 +59,9 @@ options:
     default: auto
   max_downtime_ms:
     description:
-      - How long the guest may stand still at the switch-over, in milliseconds.
-      - QEMU switches over when it expects to stay below. Not set means libvirt's own value, 300 ms in most versions.
+      - How long the guest may stand still at the switch-over, in milliseconds. Not set means what O(policy) says.
+      - QEMU switches over when it expects to stay below. It is allowed little at first, and more step by step when the
+        move does not come nearer to its end.
     type: int
   bandwidth_mib_s:
     description: The most that a live move may send, in MiB/s. Not set means no limit.
@@ -72,17 +73,20 @@ options:
     description:
       - V(abort) gives up. The guest goes on running on the source, and the task fails.
       - V(pause) pauses the guest, so that the move can end, and resumes it on the destination.
+      - V(postcopy) lets it run on the destination at once and fetches the rest of its memory meanwhile. This is a consent
+        as O(allow_postcopy) is.
     type: str
-    choices: [abort, pause]
+    choices: [abort, pause, postcopy]
     default: abort
   tls:
     description:
       - Whether memory and disks of a live move are encrypted, and both QEMUs prove who they are. It needs certificates on
         both hosts; the role P(kvmops.fleet.hypervisor#role) makes them.
+      - Not set means encrypted where both hosts have their certificates. Where only one has them, a warning says so.
+      - V(true) refuses to move without, V(false) never encrypts.
       - Memory goes over two connections then, because QEMU is likely to crash after 64 GB over a single encrypted one.
       - The files of an offline move go over ssh in any case.
     type: bool
-    default: false
     version_added: 0.1.0
   tls_destination:
     description: The name in the destination's certificate. Not set means the host of O(dest_uri).
@@ -93,10 +97,13 @@ options:
       - What stays on the source when the guest has moved. An outdated copy could be started by mistake, so nothing does unless
         said.
       - V(nothing) removes the definition and the disks that were copied.
+      - V(definition) keeps the definition, and removes the disks that were copied. The definition is marked in its metadata,
+        loses its autostart, and gets a read-only disk without a file, so that libvirt refuses to start it. The next move
+        back replaces it.
       - V(disks) removes the definition and keeps the disks. The next move back replaces them, and until then they can serve
         as a copy of the moment when the guest left.
     type: str
-    choices: [nothing, disks]
+    choices: [nothing, definition, disks]
     default: nothing
     version_added: 0.1.0
   snapshots:
@@ -107,53 +114,6 @@ options:
     choices: [refuse, carry]
     default: refuse
     version_added: 0.1.0
-  probe:
-    description:
-      - Asks the guest at a steady beat before, during and after a live move, as a client would, and says what a client felt. The source host asks.
-        See RV(metrics.downtime_seen_ms) and RV(metrics.impact); C(docs/metrics.md) says what each number means.
-      - A guest that does not answer before the move is a concern in the result, with no numbers. The move goes on.
-    type: dict
-    version_added: 0.1.0
-    suboptions:
-      type:
-        description:
-          - V(tcp) connects; with O(probe.send) or O(probe.expect) it also waits for an answer.
-          - V(icmp) sends an echo request, V(http) a GET. V(agent) pings the guest agent through libvirt.
-        type: str
-        required: true
-        choices: [tcp, icmp, http, agent]
-      address:
-        description: Whom to ask, for V(tcp) and V(icmp).
-        type: str
-        aliases: [host]
-      port:
-        description: The port, for V(tcp).
-        type: int
-      url:
-        description: What to get, for V(http). Plain HTTP only.
-        type: str
-      send:
-        description: For V(tcp), what to send when the connection is there.
-        type: str
-      expect:
-        description: For V(tcp), a text that the answer has to hold. For V(http), the status wanted; not set means any below 400.
-        type: str
-      interval_ms:
-        description:
-          - The time between two requests, 5 to 10000 milliseconds. A pause is measured to within one interval.
-          - Not set means 20 for V(tcp) and V(icmp), 50 for V(http), 100 for V(agent).
-        type: int
-      timeout_ms:
-        description: A request without an answer after this many milliseconds is lost. Not set means 1000.
-        type: int
-      before_s:
-        description: How many seconds are measured before the move begins, 0.5 to 600.
-        type: float
-        default: 2
-      after_s:
-        description: How many seconds are measured after it has ended, 0.5 to 600.
-        type: float
-        default: 2
   network_map:
     description:
       - What the guest is plugged into there. A key is the name of a network, bridge or card (macvtap) of the source, its
@@ -171,8 +131,22 @@ options:
         named here are copied too, such as from NFS to a local pool.
     type: dict
     version_added: 0.1.0
+  allow_postcopy:
+    description:
+      - Whether the guest may run on the destination before its memory is there. It then depends on both hosts and the
+        link, and is lost when one of them fails.
+    type: bool
+    default: false
+    version_added: 0.1.0
+  link_mib_s:
+    description:
+      - What the link to the destination carries, in MiB/s. Prediction and compression need it before the move.
+      - Not set means that it is measured in the first round.
+    type: float
+    version_added: 0.1.0
 extends_documentation_fragment:
   - kvmops.fleet.kvm
+  - kvmops.fleet.migration
 notes:
   - Both hosts need the same view of the network, and root on the source must be able to log in to the destination
     without a question. The roles P(kvmops.fleet.host_base#role) and P(kvmops.fleet.hypervisor#role) see to that.
@@ -221,6 +195,22 @@ EXAMPLES = r"""
     host: kvm9
     network_map: {br0: dmz}
     pool_map: {default: ssd}
+
+- name: Say how long a move would take, over a link of 1 Gbit/s
+  kvmops.fleet.kvm_migrate:
+    name: db1
+    host: kvm3
+    link_mib_s: 118
+  check_mode: true
+  register: would
+
+- name: Empty a host, with a stop of five seconds at most
+  kvmops.fleet.kvm_migrate:
+    name: db1
+    host: kvm3
+    policy: must_finish
+    schedule:
+      pause_most_ms: 5000
 
 - name: Show what it cost
   ansible.builtin.debug:
@@ -350,9 +340,49 @@ flags:
   type: list
   elements: str
 ended_by:
-  description: V(pause) when O(timeout_s) passed and the guest was paused to let the move end. Null otherwise.
+  description: V(pause) or V(postcopy) when the move was ended that way, by O(schedule.at_stall) or O(on_timeout).
   returned: after a live move
   type: str
+policy:
+  description: The policy used.
+  returned: when the move is or would be live
+  type: str
+schedule:
+  description: The whole schedule by which the move is steered; O(schedule) takes the same keys.
+  returned: when the move is or would be live
+  type: dict
+choices:
+  description: What was chosen for this move, and why.
+  returned: when the move is or would be live
+  type: list
+  elements: dict
+  sample: [{what: no compression, why: "kvm1 has libvirt 9.0.0; it needs 9.4.0 on both hosts"}]
+acts:
+  description: What was done to the running move, when and why. Values are milliseconds or MiB/s.
+  returned: after a live move
+  type: list
+  elements: dict
+  sample: [{at_ms: 6210, what: extend, value: 2400, why: "48.0 MiB remain (least so far: 48.0), 25.0 MiB/s are sent"}]
+prediction:
+  description:
+    - What was expected of the move before it began. After it, V(measured) and V(ratio) (measured over predicted) stand beside.
+    - Null values cannot be told. When the link's rate was not known before, the numbers are those of the first round.
+  returned: when the move is or would be live
+  type: dict
+  contains:
+    total_ms: {description: From start to end., type: int}
+    downtime_ms: {description: How long the guest stands still., type: int}
+    rounds: {description: Rounds over the memory., type: int}
+    converges: {description: Whether it ends without anything done at a stall., type: bool}
+    ends_by: {description: "V(converged), or what ends it: V(extend), V(postcopy), V(pause), V(abort).", type: str}
+    memory_mib: {description: Memory to send, type: float}
+    disk_mib: {description: Disks to copy, type: float}
+    link_mib_s: {description: Rate of the link, type: float}
+    dirty_mib_s: {description: What the guest writes per second, type: float}
+    confidence: {description: "V(high), V(medium), V(low) or V(none).", type: str}
+    because: {description: Why not more confidence., type: list, elements: str}
+    measured: {description: The same as measured. Returned after the move., type: dict}
+    ratio: {description: Measured over predicted. Returned after the move., type: dict}
 """
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate import main

@@ -34,12 +34,13 @@ def fixture_lab() -> Iterator[Lab]:
 @pytest.fixture(name="clean")
 def fixture_clean(lab: Lab) -> Iterator[Lab]:
     """A lab whose hosts have no domain and no image, before and after."""
-    _wipe(lab)
+    wipe(lab)
     yield lab
-    _wipe(lab)
+    wipe(lab)
 
 
-def _wipe(lab: Lab) -> None:
+def wipe(lab: Lab) -> None:
+    """No domain and no image on any host."""
     script = (
         "for d in $(virsh -q list --name); do virsh -q destroy $d; done;"
         "for d in $(virsh -q list --all --name); do virsh -q undefine $d --nvram --managed-save --snapshots-metadata; done;"

@@ -71,7 +71,8 @@ def check_metrics(lab: Lab, host: str, metrics: Dict[str, Any]) -> None:
     assert metrics["setup_ms"] == told["setup_time"]
     assert metrics["memory_bytes"] == told["memory_processed"] > 0
     # The disk numbers exist only on the source, until the move ends: libvirt counts the whole size of the image.
-    assert metrics["disk_bytes"] == 256 * 1024**2
+    # What the guest writes to its disk meanwhile goes again.
+    assert 256 * 1024**2 <= metrics["disk_bytes"] < 260 * 1024**2
     assert 20_000_000 < metrics["disk_data_bytes"] < 60_000_000
     assert metrics["iterations"] == told["memory_iteration"]
 

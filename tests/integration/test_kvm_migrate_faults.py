@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Faults in the middle of a move: the source runs on, nothing is left behind, the second try succeeds."""
+"""Faults in the middle of a move that the campaign (test_kvm_migrate_campaign.py) does not do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import threading
 from typing import Any, Dict, List
 
-from .disks import exists, make_disk, records_of
+from .disks import exists, make_disk
 from .fleet import IMAGES, Lab, Task, answers, guest, until
 from .test_kvm_migrate import DISK, WEB, start_web1
 
@@ -40,26 +40,6 @@ def copying(lab: Lab) -> bool:
     """Whether kvm1's migration job has begun to send."""
     said = lab.virsh("kvm1", "domjobinfo", "web1", check=False)
     return "Unbounded" in said and "processed" in said.lower()
-
-
-def test_destination_qemu_killed_while_the_disk_is_copied(clean: Lab) -> None:
-    make_disk(clean, "kvm1", "web1.qcow2")
-    start_web1(clean, disks=[DISK])
-    move = Running(clean, name="web1", host="kvm2", bandwidth_mib_s=SLOW_MIB_S)
-    until(lambda: copying(clean), 30, "the copy began")
-    clean.lab("fault", "kill-qemu", "kvm2", "web1")
-    failed = move.result()
-    assert failed["failed"]
-    for words in ("move web1 live to kvm2", "the guest is running on kvm1", "run again"):
-        assert words in failed["msg"], failed["msg"]
-    assert clean.owners("web1", HOSTS) == ["kvm1"] and answers(clean, 101)
-    assert clean.state("kvm2", "web1") is None and not exists(clean, "kvm2", WEB), "something was left behind"
-
-    second = clean.one("kvm1", "kvm_migrate", name="web1", host="kvm2")
-    assert second["changed"] and clean.owners("web1", HOSTS) == ["kvm2"] and answers(clean, 101)
-    clean.virsh("kvm2", "destroy", "web1")
-    numbers = records_of(clean, "kvm2", WEB)
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def test_destination_full(clean: Lab) -> None:
@@ -130,13 +110,14 @@ def test_an_offline_copy_cut_short_leaves_the_source_the_owner(clean: Lab) -> No
 
 
 def test_a_longer_downtime_lets_a_busy_guest_move(clean: Lab) -> None:
-    """QEMU switches over when it expects to stay below the downtime allowed; the option must reach it."""
+    """QEMU switches over when it expects to stay below the downtime allowed: little at first, then what the option allows."""
     start_web1(clean, cmdline="kvmops.dirty_mib_s=20 kvmops.dirty_set_mib=40")
     move = Running(clean, name="web1", host="kvm2", bandwidth_mib_s=8, max_downtime_ms=8000, timeout_s=120)
     until(lambda: copying(clean), 30, "the copy began")
-    assert clean.virsh("kvm1", "migrate-getmaxdowntime", "web1") == "8000"
+    assert clean.virsh("kvm1", "migrate-getmaxdowntime", "web1") == "50"
     moved = move.result()
     assert moved["changed"] and moved["ended_by"] is None
+    assert max(act["value"] or 0 for act in moved["acts"]) > 2000 and moved["metrics"]["downtime_ms"] <= 8000
     assert clean.owners("web1", HOSTS) == ["kvm2"] and answers(clean, 101)
 
 

@@ -173,15 +173,3 @@ def test_snapshots_are_refused_or_carried(clean: Lab) -> None:
     clean.virsh("kvm3", "snapshot-revert", "web1", "later")
     records_of(clean, "kvm3", WEB)
     assert clean.state("kvm1", "web1") is None
-
-
-def test_the_disks_are_kept_for_a_return(clean: Lab) -> None:
-    make_disk(clean, "kvm1", "web1.qcow2")
-    start_web1(clean, disks=[DISK])
-    args = {"name": "web1", "host": "kvm2", "keep_source": "disks"}
-    real = clean.one("kvm1", "kvm_migrate", **args)
-    assert real["changed"] and clean.state("kvm1", "web1") is None and exists(clean, "kvm1", WEB)
-    back = clean.one("kvm2", "kvm_migrate", name="web1", host="kvm1")
-    assert any("remove %s from kvm1" % WEB in step for step in back["steps"])
-    assert clean.owners("web1", HOSTS) == ["kvm1"] and no_notes(clean)
-    until(lambda: answers(clean, 101), 20, "web1 answers on kvm1")

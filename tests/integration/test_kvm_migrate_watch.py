@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -142,6 +143,50 @@ def test_a_run_that_died_after_the_move_is_finished(web1: Lab) -> None:
     check_moved(web1)
 
 
+MOVE_TIMEOUT_S = 5
+
+
+def job_age_s(lab: Lab) -> float:
+    """How long the move runs by now; 0 when it has ended."""
+    said = re.search(r"Time elapsed: +(\d+) +ms", lab.virsh("kvm1", "domjobinfo", "web1", check=False))
+    return int(said.group(1)) / 1000 if said else 0.0
+
+
+@pytest.mark.long
+def test_a_second_run_pauses_what_takes_too_long_and_lets_it_go_on(web1: Lab) -> None:
+    """As the run that is dead would have: counted from the begin of the job."""
+    with moving(web1, tls=False):
+        kill_module(web1)
+        told = web1.one("kvm1", "kvm_migrate", timeout_s=MOVE_TIMEOUT_S, on_timeout="pause", tls=False, **MOVE)
+    assert told["watched"] and told["ended_by"] == "pause", told
+    assert web1.state("kvm2", "web1") == "running"
+    check_moved(web1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("owner_paused_it", [False, True])
+def test_only_what_a_dead_run_paused_goes_on(web1: Lab, owner_paused_it: bool) -> None:
+    if owner_paused_it:
+        web1.virsh("kvm1", "suspend", "web1")
+    with moving(web1, tls=False, timeout_s=MOVE_TIMEOUT_S, on_timeout="pause"):
+        until(lambda: web1.state("kvm1", "web1") == "paused", 60, "it is paused")
+        note = "cat /var/lib/kvmops/journal/leaving/*.json"
+        until(lambda: owner_paused_it or json.loads(web1.sh("kvm1", "sh", "-c", note))["paused"], 20, "it is noted")
+        until(lambda: job_age_s(web1) > MOVE_TIMEOUT_S + 3, 60, "it takes longer than it may")
+        kill_module(web1)
+        until(lambda: web1.owners("web1", HOSTS) == ["kvm2"], 120, "libvirt ended the move by itself")
+        until(lambda: web1.state("kvm1", "web1") is None, 20, "kvm1 let go")
+        arrived = web1.state("kvm2", "web1")
+    told = web1.one("kvm1", "kvm_migrate", tls=False, **MOVE)
+    assert told["changed"] and web1.owners("web1", HOSTS) == ["kvm2"]
+    let_go_on = any("let web1 go on on kvm2" in step for step in told["steps"])
+    if owner_paused_it:
+        assert arrived == web1.state("kvm2", "web1") == "paused" and not let_go_on
+    else:
+        assert let_go_on is (arrived == "paused")
+        check_moved(web1)
+
+
 @pytest.mark.long
 def test_a_disk_that_is_not_the_one_that_was_copied_stays(web1: Lab) -> None:
     with moving(web1):
@@ -159,7 +204,7 @@ def test_a_move_that_stands_still_and_whose_run_is_dead_is_ended(web1: Lab) -> N
         web1.lab("fault", "freeze", "kvm2", "web1")
         kill_module(web1)
         told = web1.one("kvm1", "kvm_migrate", may_fail=True, **MOVE)
-    assert told["failed"] and "sent nothing for 30 s and was ended" in told["msg"], told["msg"]
+    assert told["failed"] and "was ended (abort, it sent nothing for 30 s)" in told["msg"], told["msg"]
     assert "the guest is running on kvm1" in told["msg"]
     assert web1.owners("web1", HOSTS) == ["kvm1"]
     until(lambda: answers(web1, 101), 20, "web1 answers on kvm1")

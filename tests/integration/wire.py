@@ -53,6 +53,37 @@ def reading(lab: Lab, marker: str) -> Iterator[Dict[str, int]]:
         reader.wait(timeout=30)
 
 
+# Runs on a host until its standard input ends: ICMP echo between this host and one address, by the kernel's own time stamps.
+# The kernel sorts out everything else before it queues it (tcpdump -dd icmp, for packets without their Ethernet header): the
+# memory of the guest goes over the same bridge, and a queue full of that would lose what is counted here.
+_ECHOES = """
+import ctypes, json, select, socket, struct, sys
+address, port = socket.inet_aton(sys.argv[1]), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+rules = [(0x28, 0, 0, 0xFFFFF000), (0x15, 0, 3, 0x800), (0x30, 0, 0, 9), (0x15, 0, 1, 1), (6, 0, 0, 0xFFFF), (6, 0, 0, 0)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
+port.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", len(rules), ctypes.addressof(program)))  # SO_ATTACH_FILTER
+port.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
+port.bind(("br0", 3))  # every protocol: a socket for IP alone does not see what the host itself sends
+print("reading", flush=True)
+asked, answered = [], []
+while True:
+    ready = select.select([port, sys.stdin], [], [])[0]
+    if port not in ready:
+        break
+    packet, extra, flags, sender = port.recvmsg(2048, 256)
+    head = (packet[0] & 15) * 4
+    if address not in (packet[12:16], packet[16:20]):
+        continue
+    seconds, nanos = struct.unpack("qq", extra[0][2])
+    row = [struct.unpack("!I", packet[head + 4:head + 8])[0], (seconds + nanos / 1e9) * 1000]
+    if packet[head] == 8 and packet[16:20] == address:
+        asked.append(row)
+    if packet[head] == 0 and packet[12:16] == address:
+        answered.append(row)
+missed = struct.unpack("II", port.getsockopt(263, 6, 8))[1]  # SOL_PACKET, PACKET_STATISTICS
+print(json.dumps([asked, answered, missed]), flush=True)
+"""
+
 # Runs at the controller's end: a request over HTTP every 20 ms, each in a thread of its own, and when each was answered.
 _CLIENT = """
 import json, sys, threading, time, urllib.request
@@ -87,6 +118,11 @@ def _observing(lab: Lab, *argv: str) -> Iterator[List[Any]]:
         observer.stdin.close()
         seen += json.loads(observer.stdout.readline() or "[]")
         observer.wait(timeout=30)
+
+
+def echoes(lab: Lab, host: str, address: str) -> contextlib.AbstractContextManager[List[Any]]:
+    """What went over the host's bridge. Afterwards: [[(number, ms) of requests], [(number, ms) of answers], frames missed]."""
+    return _observing(lab, "exec", host, "--", "python3", "-c", _ECHOES, address)
 
 
 def client(lab: Lab, url: str) -> contextlib.AbstractContextManager[List[Any]]:

@@ -65,26 +65,58 @@ HERE = Place("this host")
 ENVIRONMENT: Dict[str, str] = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
 
 
+# Begun and not yet asked for: one of a kind at most.
+_BEGUN: Dict[Tuple[Place, Tuple[str, ...]], Any] = {}
+
+
+@contextlib.contextmanager
+def soon(argv: Sequence[str], place: Place) -> Iterator[None]:
+    """Start a command that reads its standard input before anything else, as it will be run within the block.
+
+    The first `run` of it inside the block takes it over, and so need not wait for ssh. Not taken over, it ends with the
+    block. That it cannot start is told by that `run`.
+    """
+    key = (place, tuple(argv))
+    with contextlib.suppress(OSError):
+        _BEGUN[key] = _piped(argv, place)
+    try:
+        yield
+    finally:
+        unused = _BEGUN.pop(key, None)
+        if unused is not None:
+            unused.kill()
+            unused.communicate()
+
+
+def _piped(argv: Sequence[str], place: Place) -> Any:
+    return subprocess.Popen(
+        place.command(argv),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+    )
+
+
 def run(
     argv: Sequence[str], place: Place = HERE, stdin: Optional[bytes] = None, timeout_s: Optional[float] = None
 ) -> Result:
     """Run to the end. Raises HostError only when it cannot be started or takes longer than timeout_s."""
     attempted = "run %s" % " ".join(argv[:2])
     try:
-        done = subprocess.run(
-            place.command(argv),
-            input=stdin if stdin is not None else b"",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise HostError(attempted, place.name, "no end after %s s" % timeout_s, "Look at the host, then run again.")
+        process = _BEGUN.pop((place, tuple(argv)), None) or _piped(argv, place)
     except OSError as error:
         raise HostError(attempted, place.name, str(error), "Install %s there." % argv[0])
-    return Result(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+    with process:
+        try:
+            out, err = process.communicate(stdin if stdin is not None else b"", timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise HostError(attempted, place.name, "no end after %s s" % timeout_s, "Look at the host, then run again.")
+        except BaseException:
+            process.kill()
+            raise
+    return Result(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
 
 def output_of(
@@ -110,13 +142,7 @@ def pipe_to(
     Raises HostError when the command cannot start, ends early, or fails. Its answer must be small.
     """
     try:
-        process = subprocess.Popen(
-            place.command(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-        )
+        process = _piped(argv, place)
     except OSError as error:
         raise HostError(attempted, place.name, str(error))
     fed = 0

@@ -37,12 +37,16 @@ SYNC_PARTS = 100
 
 JOURNALS = "/var/lib/kvmops/journal"
 
+# Settings of the kernel whose value `look` tells. A fixed list: nothing else is read for another host.
+SETTINGS = ("/proc/sys/vm/unprivileged_userfaultfd",)
+
 
 def look(paths):
     """What is at each path: {path: facts}. Sizes are bytes.
 
     facts: exists, kind (file, block, other), size, allocated, device, inode, changed_ns, directory (its folder exists),
-    free (room in that file system), fstype, mount_source, mount_inside (the path inside the mounted file system).
+    free (room in that file system), fstype, mount_source, mount_inside (the path inside the mounted file system),
+    value (of a setting of the kernel, as text).
     """
     mounts = _mounts()
     return {path: _look(path, mounts) for path in paths}
@@ -55,6 +59,9 @@ def _look(path, mounts):
         room = os.statvfs(folder)
         facts["free"] = room.f_bavail * room.f_frsize
         facts.update(_mount_of(os.path.realpath(path), mounts))
+    if path in SETTINGS and facts["exists"]:
+        with open(path, encoding="ascii") as setting:
+            facts["value"] = setting.read().strip()
     if os.path.exists(path):
         found = os.stat(path)
         facts.update(size=found.st_size, allocated=found.st_blocks * 512, inode=found.st_ino, device=found.st_dev)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side, image_source
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, output_of, pipe_to
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, output_of, pipe_to, soon
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 
@@ -32,6 +32,11 @@ class Sent(NamedTuple):
     wire: int
     kept: int
     inode: int
+
+
+def asked_soon(place: Place) -> ContextManager[None]:
+    """Inside the block the first question to that host need not wait for ssh: it is under way while other things are done."""
+    return soon(_FAR_SIDE, place)
 
 
 def look(place: Place, paths: Sequence[str]) -> Mapping[str, ImageFacts]:

@@ -26,6 +26,7 @@ class Follower:
     def __init__(self, source: Hypervisor, name: str, began: float) -> None:
         self.watched = Watched()
         self._source, self._name, self._began = source, name, began
+        self._job_began: Optional[float] = None
 
     def job(self) -> Optional[str]:
         """Name of the running libvirt job; None when there is none, or no such domain. Raises HostError."""
@@ -45,10 +46,25 @@ class Follower:
                 time.sleep(POLL_S)
         self.watched.wall_ms = self._elapsed_ms()
 
+    def job_age_s(self) -> float:
+        """How long the job runs by now, by what libvirt said of it when it was first seen; 0 before that."""
+        return 0.0 if self._job_began is None else time.monotonic() - self._job_began
+
     def abort(self) -> Optional[str]:
         """End the job. None, or libvirt's words when it could not."""
+        return self._act(lambda dom: dom.abortJob())
+
+    def pause(self) -> Optional[str]:
+        """Pause the guest, so that the job can end. None, or libvirt's words when it could not."""
+        return self._act(lambda dom: dom.suspend())
+
+    def postcopy(self) -> Optional[str]:
+        """Let the guest run there before its memory has come. None, or libvirt's words when the job was not begun for that."""
+        return self._act(lambda dom: dom.migrateStartPostCopy(0))
+
+    def _act(self, act: Callable[[Any], Any]) -> Optional[str]:
         try:
-            self._source.conn.lookupByName(self._name).abortJob()
+            act(self._source.conn.lookupByName(self._name))
         except libvirt.libvirtError as error:
             return str(error.get_error_message() or error)
         return None
@@ -70,7 +86,15 @@ class Follower:
             dom = domains.find(self._source, self._name)
         except HostError:
             return None
+        if dom is not None and self._job_began is None:
+            self._see_begin(dom)
         return sample_of(dom, self._elapsed_ms()) if dom is not None else None
+
+    def _see_begin(self, dom: Any) -> None:
+        with contextlib.suppress(libvirt.libvirtError):
+            told = dom.jobStats(0)
+            if told.get("type", 0) != 0:
+                self._job_began = time.monotonic() - told.get("time_elapsed", 0) / 1000.0
 
     @contextlib.contextmanager
     def _completed(self) -> Any:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import traceback
-from dataclasses import dataclass
-from typing import Any, Iterator, Optional, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Iterator, List, Optional, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 
@@ -75,6 +75,44 @@ def connect(uri: str, side: Optional[str] = None, readonly: bool = False) -> Ite
     finally:
         with contextlib.suppress(libvirt.libvirtError):
             conn.close()
+
+
+@contextlib.contextmanager
+def connected(hv: Hypervisor, within_s: float) -> Iterator[Hypervisor]:
+    """hv itself, or one with a new connection for this block when its own has died: daemons are restarted.
+
+    Raises HostError when nobody answers within `within_s` seconds; an ssh that finds no way would take minutes to say so.
+    """
+    if _lives(hv.conn):
+        yield hv
+        return
+    opened: List[Any] = []
+    words: List[str] = []
+
+    def dial() -> None:
+        try:
+            opened.append(libvirt.open(hv.uri))
+        except libvirt.libvirtError as error:
+            words.append(error.get_error_message() or str(error))
+
+    dialling = threading.Thread(target=dial, daemon=True)
+    dialling.start()
+    dialling.join(within_s)
+    if not opened:
+        told = words[0] if words else "no answer within %d s" % within_s
+        raise HostError("connect to %s again" % hv.uri, hv.side, told, _connect_remedy(hv.uri))
+    try:
+        yield replace(hv, conn=opened[0])
+    finally:
+        with contextlib.suppress(libvirt.libvirtError):
+            opened[0].close()
+
+
+def _lives(conn: Any) -> bool:
+    try:
+        return bool(conn.isAlive())
+    except libvirt.libvirtError:
+        return False
 
 
 def _connect_remedy(uri: str) -> str:

@@ -13,13 +13,24 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, flag, libvirt, said
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import MIB, Sample
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import (
+    ABORT,
+    BANDWIDTH,
+    DOWNTIME,
+    EXTEND,
+    PAUSE,
+    POSTCOPY,
+    Act,
+)
 
 POLL_S = 0.25
+# QEMU closes its connections when it is told to; a daemon that does not answer is dropped by keepalive after 30 s.
+ABORTS_WITHIN_S = 40
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class Order:
     with the flag and an empty list libvirt copies every writable disk). Rates in MiB/s. tls: encrypted; tls_destination:
     the name in the destination's certificate. connections: in parallel for memory; 0 means the one that always is.
     dest_xml, persistent_xml: the running and the persistent configuration there, when they differ from those here.
+    compression: zstd, zlib, xbzrle or None. throttle_percent: with auto-converge the first and each further slowdown.
     """
 
     dest_uri: str
@@ -41,19 +53,25 @@ class Order:
     connections: int = 0
     dest_xml: Optional[str] = field(default=None, repr=False)
     persistent_xml: Optional[str] = field(default=None, repr=False)
+    compression: Optional[str] = None
+    throttle_percent: Optional[Tuple[int, int]] = None
+    postcopy: bool = False
 
 
 @dataclass
 class Watched:
-    """What was seen. error: libvirt's words when it failed. stopped: why we ended it (a timeout), if we did.
+    """What was seen. error: libvirt's words when it failed. acts: what was done to the running job. stopped: how we ended
+    it (abort, pause, postcopy), if we did; why: the reason.
 
     completed: the source's statistics of the finished job, which its libvirt sends as an event.
     """
 
     samples: List[Sample] = field(default_factory=list)
+    acts: List[Act] = field(default_factory=list)
     completed: Dict[str, Any] = field(default_factory=dict)
     error: Optional[str] = None
     stopped: Optional[str] = None
+    why: Optional[str] = None
     wall_ms: int = 0
 
 
@@ -68,15 +86,23 @@ def flags_of(order: Order) -> List[str]:
         names.append("VIR_MIGRATE_TLS")
     if order.connections:
         names.append("VIR_MIGRATE_PARALLEL")
+    if order.compression:
+        names.append("VIR_MIGRATE_COMPRESSED")
+    if order.throttle_percent:
+        names.append("VIR_MIGRATE_AUTO_CONVERGE")
+    if order.postcopy:
+        names.append("VIR_MIGRATE_POSTCOPY")
     return names
 
 
-def migrate(
-    dom: Any, order: Order, on_sample: Callable[[Sample], None], overdue: Callable[[float], Optional[str]]
-) -> Watched:
+# What is to be done now, from the newest sample (None: the job does not tell) and the seconds since the start.
+Steer = Callable[[Optional[Sample], float], Sequence[Act]]
+
+
+def migrate(dom: Any, order: Order, on_sample: Callable[[Sample], None], steer: Steer) -> Watched:
     """Run to the end, sampling the job. Never raises for a failed migration: see Watched.error.
 
-    overdue(elapsed seconds) gives None, "abort" or "pause" each time the job is looked at.
+    Every wait is bounded: calls by the connection's keepalive, the job by what `steer` decides, its end by ABORTS_WITHIN_S.
     """
     watched = Watched()
     began = time.monotonic()
@@ -88,17 +114,23 @@ def migrate(
         with said("set the maximum downtime of %s" % dom.name(), "the source"):
             dom.migrateSetMaxDowntime(order.max_downtime_ms, 0)
     worker.start()
+    give_up_at: Optional[float] = None
     while worker.is_alive():
         worker.join(POLL_S)
         elapsed = time.monotonic() - began
         sample = sample_of(dom, int(elapsed * 1000))
-        if sample is not None and worker.is_alive():
+        if not worker.is_alive():
+            break
+        if sample is not None:
             watched.samples.append(sample)
             on_sample(sample)
-        act = overdue(elapsed) if worker.is_alive() else None
-        if act is not None and watched.stopped is None:
-            watched.stopped = act
-            _stop(dom, act)
+        for act in steer(sample, elapsed):
+            _do(dom, act, watched)
+            if act.what == ABORT and give_up_at is None:
+                give_up_at = elapsed + ABORTS_WITHIN_S
+        if give_up_at is not None and elapsed > give_up_at:
+            watched.error = "it was told to end and has not within %d s" % ABORTS_WITHIN_S
+            break
     watched.wall_ms = int((time.monotonic() - began) * 1000)
     with contextlib.suppress(libvirt.libvirtError):
         conn.domainEventDeregisterAny(listener)
@@ -130,20 +162,33 @@ def _call(dom: Any, order: Order, watched: Watched) -> None:
         params[libvirt.VIR_MIGRATE_PARAM_DEST_XML] = order.dest_xml
     if order.persistent_xml:
         params[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = order.persistent_xml
+    if order.compression:
+        params[libvirt.VIR_MIGRATE_PARAM_COMPRESSION] = order.compression
+    if order.throttle_percent:
+        params[libvirt.VIR_MIGRATE_PARAM_AUTO_CONVERGE_INITIAL] = order.throttle_percent[0]
+        params[libvirt.VIR_MIGRATE_PARAM_AUTO_CONVERGE_INCREMENT] = order.throttle_percent[1]
     try:
         dom.migrateToURI3(order.dest_uri, params, flag(*flags_of(order)))
     except libvirt.libvirtError as error:
         watched.error = error.get_error_message() or str(error)
 
 
-def _stop(dom: Any, act: str) -> None:
-    try:
-        if act == "abort":
-            dom.abortJob()
-        else:
-            dom.suspend()
-    except libvirt.libvirtError:
-        return  # it ended by itself in the same moment; the caller looks at both ends anyway
+def _do(dom: Any, act: Act, watched: Watched) -> None:
+    """Only one of abort, pause and post-copy is the end of the move: the first, or an abort after a pause."""
+    hands: Dict[str, Callable[[], Any]] = {
+        DOWNTIME: lambda: dom.migrateSetMaxDowntime(act.value, 0),
+        EXTEND: lambda: dom.migrateSetMaxDowntime(act.value, 0),
+        BANDWIDTH: lambda: dom.migrateSetMaxSpeed(act.value, 0),
+        POSTCOPY: lambda: dom.migrateStartPostCopy(0),
+        PAUSE: dom.suspend,
+        ABORT: dom.abortJob,
+    }
+    watched.acts.append(act)
+    if act.what in (ABORT, PAUSE, POSTCOPY):
+        watched.stopped, watched.why = act.what, act.why
+    # When libvirt refuses, it ended by itself in the same moment; the caller looks at both ends anyway.
+    with contextlib.suppress(libvirt.libvirtError):
+        hands[act.what]()
 
 
 def sample_of(dom: Any, at_ms: int) -> Optional[Sample]:
@@ -164,6 +209,9 @@ def sample_of(dom: Any, at_ms: int) -> Optional[Sample]:
         disk_remaining_mib=round(stats.get("disk_remaining", 0) / MIB, 2),
         disk_rate_mib_s=round(stats.get("disk_bps", 0) / MIB, 2),
         iteration=stats.get("memory_iteration", 0),
+        memory_normal_mib=round(stats.get("memory_normal_bytes", 0) / MIB, 2),
+        dirty_mib_s=round(stats.get("memory_dirty_rate", 0) * stats.get("memory_page_size", 4096) / MIB, 2),
+        throttle_percent=stats.get("auto_converge_throttle", 0),
     )
 
 

@@ -4,15 +4,15 @@
 
 """Send requests to a guest at a steady beat, and tell of each when it was sent and how long its answer took.
 
-A program of its own: its source text is handed to a `python3` (host/probing.py). So it has
+A program of its own: its source text is handed to a `python3` on the host that is to ask (host/probing.py). So it has
 its own processor time, nothing is installed, and it ends when its standard input ends: when the module is killed.
 Standard library only, Python 3.8 and newer.
 
 The beat does not wait for answers: a request is due every interval, however many are open. Else a guest that stands
 still would be asked once, and the pause would look like one slow answer.
 
-Input: one JSON line, the request (model/probe.py); then `e` ends the beat and waits for what is open.
-Output, JSON lines: {"ready": clock}, {"end": clock} or {"error": words}; and for each request
+Input: one JSON line, the request (model/probe.py); then `c` asks for the clock, `e` ends the beat and waits for what is open.
+Output, JSON lines: {"ready": clock}, {"clock": clock}, {"end": clock} or {"error": words}; and for each request
 [sent, took, why]: clock at which it was sent; seconds to the answer, or null and why. All clocks are CLOCK_MONOTONIC, in s.
 """
 
@@ -27,6 +27,10 @@ import socket
 import struct
 import sys
 import time
+
+# A change of the request or of the answers needs a new one: where the ssh gate of the role host_base guards a host, it runs
+# the copy that the role installed, and ignores the text sent.
+PROTOCOL = 1
 
 # Nobody waits for more; it bounds the memory of those who listen.
 MOST_REQUESTS = 2000000
@@ -200,7 +204,7 @@ def requests_of(request, selector, tell):
         return Echoes(selector, timeout, tell, target)
     payload, enough = request["send"], None
     if kind == "http":
-        host = request["address"] if ":" not in request["address"] else "[%s]" % request["address"]
+        host = request["host"] if ":" not in request["host"] else "[%s]" % request["host"]
         payload = "GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n" % (request["path"], host)
         enough = has_status(request["expect"])
     elif payload is not None or request["expect"] is not None:
@@ -233,21 +237,27 @@ def beat(request, orders, say):
             order = os.read(orders, 64)
             if not order:
                 return  # nobody listens any more
+            if b"c" in order:
+                say({"clock": clock()})
             ending = ending or b"e" in order
     say({"end": clock()})
 
 
-def main():
-    """Serve one request."""
-    stream = sys.stdin.buffer
+def serve(request, orders):
+    """Serve one request; answers go to standard output. orders: descriptor of the orders."""
 
     def say(value):
         sys.stdout.write(json.dumps(value) + "\n")
         sys.stdout.flush()
 
     try:
-        beat(json.loads(stream.readline()), stream.fileno(), say)
+        beat(request, orders, say)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
         say({"error": error.strerror or str(error)})
+
+
+def main():
+    stream = sys.stdin.buffer
+    serve(json.loads(stream.readline()), stream.fileno())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Let this host probe a guest while something happens to it; the program that asks is host/prober.py."""
+"""Let a host probe a guest while something happens to it; the program that asks is host/prober.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import inspect
 import json
 import math
 import threading
+import time
 from array import array
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import prober
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import Place, talking
@@ -21,18 +22,22 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import Pr
 
 # As for host/far_side.py: the other end reads this many bytes of program text, then runs it on what follows.
 _BOOTSTRAP = "import sys;b=sys.stdin.buffer;exec(compile(b.read(int(b.readline())),'prober','exec'));main()"
-# A name server that does not answer.
+# The gate of the role host_base knows it by the mark and the number, and runs its own copy instead.
+_PROBER = ("python3", "-c", _BOOTSTRAP, "kvmops-prober", str(prober.PROTOCOL))
+# A login over ssh, and a name server that does not answer.
 READY_WITHIN_S = 20
+CLOCK_ROUNDS = 5
 NO_TIME = float("nan")
 
 
 class Seen:
-    """What was seen so far, on CLOCK_MONOTONIC of this host. Safe to read while it grows."""
+    """What was seen so far. offset_s: the clock it was told on minus CLOCK_MONOTONIC of this host. Safe to read while it grows."""
 
     def __init__(self) -> None:
         self._sent, self._took = array("d"), array("d")
         self._lock = threading.Lock()
         self.why_lost: Optional[str] = None
+        self.offset_s = 0.0
 
     def add(self, sent_s: float, took_s: Optional[float], why: Optional[str]) -> None:
         with self._lock:
@@ -44,7 +49,8 @@ class Seen:
         """In the order of sending, times since origin_s (of this host's CLOCK_MONOTONIC)."""
         with self._lock:
             pairs = list(zip(self._sent, self._took))
-        shots = [Shot((sent - origin_s) * 1000.0, None if math.isnan(took) else took * 1000.0) for sent, took in pairs]
+        zero = origin_s + self.offset_s
+        shots = [Shot((sent - zero) * 1000.0, None if math.isnan(took) else took * 1000.0) for sent, took in pairs]
         return tuple(sorted(shots, key=lambda shot: shot.at_ms))
 
 
@@ -61,6 +67,8 @@ class Asking:
         text = inspect.getsource(prober).encode("utf-8")
         self._write(b"%d\n%s%s\n" % (len(text), text, json.dumps(probe.request()).encode("utf-8")))
         self._wait_for("ready", READY_WITHIN_S)
+        if place.ssh is not None:
+            self.seen.offset_s = self._clock_offset()
 
     def finish(self) -> None:
         """What was not told by then is not told; a prober that ended before it had to is the reason then."""
@@ -69,6 +77,18 @@ class Asking:
             self._wait_for("end", self._probe.timeout_ms / 1000.0 + 5)
         except HostError as error:
             self.seen.why_lost = str(error)
+
+    def _clock_offset(self) -> float:
+        """That host's clock minus ours: from the exchange with the shortest way, taken to be equal in both directions."""
+        best: List[Tuple[float, float]] = []
+        for dummy in range(CLOCK_ROUNDS):
+            self._told.pop("clock", None)
+            asked = time.monotonic()
+            self._write(b"c\n")
+            there = self._wait_for("clock", READY_WITHIN_S)
+            way = time.monotonic() - asked
+            best.append((way, there - (asked + way / 2)))
+        return min(best)[1]
 
     def _write(self, data: bytes) -> None:
         try:
@@ -109,5 +129,5 @@ class Asking:
 @contextlib.contextmanager
 def asking(place: Place, probe: Probe) -> Iterator[Asking]:
     """Ask from that host for as long as the block lasts. Raises HostError when that host cannot."""
-    with talking(("python3", "-c", _BOOTSTRAP), place, "probe the guest") as process:
+    with talking(_PROBER, place, "probe the guest") as process:
         yield Asking(process, place, probe)

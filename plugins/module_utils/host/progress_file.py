@@ -47,6 +47,11 @@ def telling(module: str, name: str) -> Iterator[Tell]:
         _remove(temporary)
 
 
+def drop(module: str, name: str) -> None:
+    """Remove what a dead run left under the name."""
+    _remove(path_of(module, name))
+
+
 def last_told(module: str, name: str) -> Optional[float]:
     """When that run last told how far it is, as seconds since the epoch; None when it tells nothing."""
     try:

@@ -25,6 +25,11 @@ NOSTATE = "nostate"
 # libvirt: qemu_conf.c, nvramDir of the system daemon.
 NVRAM_FOLDER = "/var/lib/libvirt/qemu/nvram"
 
+# A definition that was kept when the guest left has this child of our metadata, and a disk with such a path, whose file
+# is never there; see model/kept_xml.py.
+MOVED_TO = "moved_to"
+GUARD = "/var/lib/kvmops/%s-has-moved-to-%s"
+
 ACTIVE_STATES = frozenset([RUNNING, PAUSED, SHUTTING_DOWN, SUSPENDED, NOSTATE])
 
 
@@ -166,3 +171,10 @@ def save_path(name: str) -> str:
 def tpm_folder(uuid: str) -> str:
     """Where the state of an emulated TPM lies (libvirt: swtpmStorageDir)."""
     return "/var/lib/libvirt/swtpm/%s" % uuid
+
+
+def moved_to(domain: Domain) -> Optional[str]:
+    """The host to which the guest has gone, of a definition that was only kept and cannot start; None for any other."""
+    host = domain.metadata.get(MOVED_TO)
+    guarded = host and any(disk.source == GUARD % (domain.name, host) for disk in domain.disks)
+    return host if guarded else None

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import SHUTOFF, Disk, Domain, DomainStatus, Nic
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
+    SHUTOFF,
+    Disk,
+    Domain,
+    DomainStatus,
+    Nic,
+    moved_to,
+)
 
 SAVED = "saved"
 
@@ -33,6 +40,7 @@ def domain_result(config: Domain, status: DomainStatus) -> Dict[str, Any]:
         "tpm": config.tpm,
         "serial_log": config.serial_log,
         "metadata": dict(config.metadata),
+        "moved_to": moved_to(config),
     }
 
 

@@ -23,7 +23,8 @@ class ImageFacts:
 
     kind: file, block or other. device, inode: identity on this host. changed_ns: when the inode was last changed, which
     nobody can set (st_ctime). mount_source, mount_inside: where the file
-    system comes from, and the path inside it; equal on two hosts when both mount the same export.
+    system comes from, and the path inside it; equal on two hosts when both mount the same export. value: of a setting of
+    the kernel, where such a path was asked for.
     """
 
     path: str
@@ -39,6 +40,7 @@ class ImageFacts:
     fstype: Optional[str] = None
     mount_source: Optional[str] = None
     mount_inside: Optional[str] = None
+    value: Optional[str] = None
 
 
 def temporary_of(path: str) -> str:

@@ -27,7 +27,8 @@ class Journal:
     run: unique to the run. mode: live or offline. source, dest: names of the hosts; source_uuid, dest_uuid: their host
     UUIDs. created: paths on the destination where nothing was, and where this run puts files. temporary: names that they
     have meanwhile. made: path -> inode of those that are there. dest_defined: whether the destination had a definition
-    of the guest before. closing: the steps after the hand-over. sent: path -> bytes that went out so far.
+    of the guest before. closing: the steps after the hand-over. sent: path -> bytes that went out so far. paused: the guest
+    ran, and was paused by us so that the move can end.
     """
 
     run: str
@@ -45,6 +46,7 @@ class Journal:
     dest_defined: bool = False
     closing: Tuple[Step, ...] = ()
     sent: Mapping[str, int] = field(default_factory=dict)
+    paused: bool = False
 
     def as_dict(self) -> Dict[str, Any]:
         """Plain data for JSON."""

@@ -15,6 +15,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import Hos
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.hosting import Demands, Hosting
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Load
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import Probe
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
@@ -35,9 +36,12 @@ class Wish:
 
     host: how messages and the default URIs call the destination. mode: auto, live, offline.
     storage: auto, shared, copy. timeout_s: of the live phase; on_timeout: abort or pause.
-    tls: memory and disks of a live move are encrypted. tls_destination: the name that the destination's certificate bears.
+    tls: memory and disks of a live move are encrypted; None: where both hosts have certificates. tls_destination: the name
+    that the destination's certificate bears.
     network_map: network, bridge or card of the source -> its name on the destination. pool_map: pool or directory of the
     source -> pool of the destination that takes the disks copied from there.
+    schedule: what replaces parts of the policy's. allow_postcopy: the consent. link_mib_s: what the link to the destination
+    carries.
     """
 
     name: str
@@ -50,13 +54,17 @@ class Wish:
     bandwidth_mib_s: Optional[int] = None
     timeout_s: Optional[int] = None
     on_timeout: str = "abort"
-    tls: bool = False
+    tls: Optional[bool] = None
     tls_destination: Optional[str] = None
     keep_source: str = "nothing"
     snapshots: str = "refuse"
     probe: Optional[Probe] = None
     network_map: Mapping[str, str] = field(default_factory=dict)
     pool_map: Mapping[str, str] = field(default_factory=dict)
+    policy: str = "balanced"
+    schedule: Optional[Mapping[str, Any]] = None
+    allow_postcopy: bool = False
+    link_mib_s: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,7 @@ class Found:
     busy: another run is moving the guest now, so that nothing of it is left behind.
     demands: of the guest that moves. block_jobs: disk target -> kind of the job that works on it.
     reached_at: addresses that the source finds for the host of migrate_uri; None when it was not asked.
+    load: of the guest, measured.
     """
 
     source: End
@@ -124,6 +133,7 @@ class Found:
     demands: Demands = field(default_factory=Demands)
     block_jobs: Mapping[str, str] = field(default_factory=dict)
     reached_at: Optional[Tuple[str, ...]] = None
+    load: Load = field(default_factory=Load)
 
 
 @dataclass(frozen=True)
@@ -161,7 +171,11 @@ class DiskMove:
 
 @dataclass(frozen=True)
 class Sample:
-    """The job at one moment. at_ms: since the start. phase: setup, disk, memory. Remaining and processed: MiB. Rates: MiB/s."""
+    """The job at one moment. at_ms: since the start. phase: setup, disk, memory. Remaining and processed: MiB. Rates: MiB/s.
+
+    memory_processed_mib: on the wire; memory_normal_mib: pages with content, before compression. dirty_mib_s: as QEMU sees
+    it from round to round. throttle_percent: how much auto-converge slows the guest down now.
+    """
 
     at_ms: int
     phase: str
@@ -172,6 +186,14 @@ class Sample:
     disk_remaining_mib: float = 0.0
     disk_rate_mib_s: float = 0.0
     iteration: int = 0
+    memory_normal_mib: float = 0.0
+    dirty_mib_s: float = 0.0
+    throttle_percent: int = 0
+
+    @property
+    def sent_mib(self) -> float:
+        """Pages of the guest's memory that went over, before compression."""
+        return self.memory_normal_mib or self.memory_processed_mib
 
     def as_dict(self) -> Dict[str, Any]:
         return dict(self.__dict__)

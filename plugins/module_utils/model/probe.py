@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
 TCP, ICMP, HTTP, AGENT = "tcp", "icmp", "http", "agent"
+SOURCE, DESTINATION = "source", "destination"
 
 BEFORE, DURING, AFTER = "before", "during", "after"
 
@@ -20,7 +21,7 @@ class Probe:
 
     address: whom to ask; None for the guest agent, which is reached through libvirt. path: of an HTTP request.
     send, expect: text (tcp: bytes in UTF-8); for http `expect` is the status wanted, None means any below 400.
-    before_s, after_s: how long is measured before and after the move.
+    sender: which host asks. before_s, after_s: how long is measured before and after the move.
     """
 
     type: str
@@ -31,6 +32,7 @@ class Probe:
     expect: Optional[str] = None
     interval_ms: int = 50
     timeout_ms: int = 1000
+    sender: str = SOURCE
     before_s: float = 2.0
     after_s: float = 2.0
 
@@ -42,9 +44,9 @@ class Probe:
         return "%s to %s%s" % (self.type, self.address, ":%d" % self.port if self.port else "")
 
     def request(self) -> Dict[str, Any]:
-        """What host/prober.py is told."""
+        """What host/prober.py is told. host: what HTTP calls the one that is asked."""
         keys = ("type", "address", "port", "path", "send", "expect", "interval_ms", "timeout_ms")
-        return {key: getattr(self, key) for key in keys}
+        return dict({key: getattr(self, key) for key in keys}, host=self.address)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ BESIDE = (
         "probe-silent",
         WARNING,
         "The guest does not answer the probe before the move, so nothing can be said of it.",
-        "Check the address and that the guest answers there, from the source host.",
+        "Check the address and that the guest answers there, from the host that asks (probe.from).",
     ),
     Entry(
         "probe-silent-after",
@@ -195,7 +195,7 @@ BESIDE = (
         "probe-failed",
         WARNING,
         "The probe could not be run. The move itself is not concerned.",
-        "Check probe.address.",
+        "Check probe.address and probe.from. A host that is to ask for another needs the prober of the role host_base.",
     ),
     Entry(
         "source-disk-left",

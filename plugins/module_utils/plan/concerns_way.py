@@ -13,13 +13,25 @@ ENCRYPTION = (
         "tls-certificates-missing",
         ERROR,
         "tls was asked for, and a host lacks a certificate or key.",
-        "Run kvmops.fleet.site with hypervisor_transport: tls, or move without tls.",
+        "Run kvmops.fleet.site with hypervisor_transport: tls, or move with tls: false.",
+    ),
+    Entry(
+        "tls-one-sided",
+        WARNING,
+        "The move goes over the network in the clear: only one of the hosts has certificates.",
+        "Run kvmops.fleet.site with hypervisor_transport: tls, or say tls: false if this is meant.",
+    ),
+    Entry(
+        "tls-elsewhere",
+        WARNING,
+        "The move goes over the network in the clear: qemu.conf names a place of its own for certificates, or cannot be read.",
+        "Say tls: true if the certificates are there, or tls: false if this is meant.",
     ),
     Entry(
         "tls-volume",
         ERROR,
         "TLS over one connection may crash QEMU after 64 GB (QEMU issue 1937), and between these versions there cannot be more.",
-        "Update QEMU on the older host, or move without tls.",
+        "Update QEMU on the older host, or move with tls: false.",
     ),
     Entry(
         "tls-name",
@@ -31,7 +43,7 @@ ENCRYPTION = (
         "tls-storage-stall",
         WARNING,
         "QEMU 5.1 and 5.2 stall when they copy disks encrypted (QEMU issue 310).",
-        "Update QEMU, or move without tls.",
+        "Update QEMU, or move with tls: false.",
     ),
 )
 
@@ -45,8 +57,8 @@ POSTCOPY = (
     Entry(
         "postcopy-parallel",
         ERROR,
-        "Post-copy was allowed and several connections are needed (tls). QEMU before 10.1 cannot do both.",
-        "Move without post-copy, or without tls, or update QEMU on both hosts.",
+        "Post-copy was allowed and several connections are needed (tls, schedule.connections). QEMU before 10.1 cannot do both.",
+        "Move without post-copy, or with tls: false and schedule.connections: 0, or update QEMU to 10.1 on both hosts.",
     ),
     Entry(
         "postcopy-hugepages",

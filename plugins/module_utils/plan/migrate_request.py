@@ -13,14 +13,17 @@ from urllib.parse import urlsplit
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import RequestError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.names import name_problems
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.policies import said
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.probe_request import read_probe
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import map_problems
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.schedule_request import (
+    MAX_DOWNTIME_MS,
+    schedule_problems,
+)
 
 # A host name or address as it may stand in a URI; nothing that ssh could take for an option.
 _HOST = re.compile(r"^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?$|^\[?[0-9a-fA-F:]+\]?$")
-_POSITIVE = ("max_downtime_ms", "bandwidth_mib_s", "timeout_s")
-# QEMU's own ceiling for downtime-limit (qapi/migration.json, MAX_MIGRATE_DOWNTIME).
-MAX_DOWNTIME_MS = 2000 * 1000
+_POSITIVE = ("max_downtime_ms", "bandwidth_mib_s", "timeout_s", "link_mib_s")
 
 
 def read_wish(params: Mapping[str, Any]) -> Wish:
@@ -38,6 +41,8 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
     ]
     if (params.get("max_downtime_ms") or 0) > MAX_DOWNTIME_MS:
         problems.append("max_downtime_ms is %s; QEMU takes at most %s" % (params["max_downtime_ms"], MAX_DOWNTIME_MS))
+    else:
+        problems += schedule_problems(params["policy"], params.get("schedule"), params.get("max_downtime_ms"))
     probe, probe_problems = read_probe(params.get("probe"))
     problems += probe_problems
     problems += map_problems("network_map", params.get("network_map")) + map_problems(
@@ -58,7 +63,7 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         bandwidth_mib_s=params.get("bandwidth_mib_s"),
         timeout_s=params.get("timeout_s"),
         on_timeout=params["on_timeout"],
-        tls=bool(params.get("tls")),
+        tls=params.get("tls"),
         # By that name libvirt itself is reached, and its certificate was checked against it.
         tls_destination=params.get("tls_destination") or urlsplit(uri).hostname,
         keep_source=params.get("keep_source") or "nothing",
@@ -66,6 +71,10 @@ def read_wish(params: Mapping[str, Any]) -> Wish:
         probe=probe,
         network_map=dict(params.get("network_map") or {}),
         pool_map=dict(params.get("pool_map") or {}),
+        policy=params["policy"],
+        schedule=said(params.get("schedule")),
+        allow_postcopy=params["allow_postcopy"],
+        link_mib_s=params.get("link_mib_s"),
     )
 
 

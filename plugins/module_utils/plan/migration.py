@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, PreflightError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import same_image, temporary_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import temporary_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
     AUTO,
@@ -22,29 +21,37 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
     MIB,
     OFFLINE,
     DiskMove,
-    End,
     Found,
     Wish,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import concerns as catalogue
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import disk_moves, encryption, left_behind, redirect
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import (
+    disk_moves,
+    encryption,
+    left_behind,
+    prediction,
+    redirect,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.closing import (
+    CLOSING_ACTIONS,
+    closing_steps,
+    volume_args,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight import errors, preflight
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import (
     ACTIVE,
-    KEEP,
     MISSING,
     OFF,
     presence,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import Recovery, recover
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.way import Way, way_of
+
+CARRIES = ("copy-nvram", "copy-state")
 
 # (source, destination) -> answer, when both hold the same UUID or one holds nothing. A domain of the same name with
 # another UUID is no twin; the preflight refuses it.
-CARRIES = ("copy-nvram", "copy-state")
-# What remains to be done once the guest lives on the destination.
-CLOSING_ACTIONS = ("autostart", "remove-source-disk", "remember-kept")
-
 ANSWERS: Dict[Tuple[str, str], str] = {
     (MISSING, MISSING): "nowhere",
     (MISSING, OFF): "there",
@@ -61,7 +68,7 @@ ANSWERS: Dict[Tuple[str, str], str] = {
 @dataclass(frozen=True)
 class MovePlan:
     """plan: the steps. answer: the row's answer, or "finish" for the rest of a move that was cut short. moves, concerns:
-    what was decided and noticed on the way. journal: what is to be noted before the first step of a move.
+    what was decided and noticed on the way. journal: what is to be noted before the first step of a move. how: of a live move.
     """
 
     plan: Plan
@@ -69,6 +76,7 @@ class MovePlan:
     moves: Tuple[DiskMove, ...] = ()
     concerns: Tuple[Concern, ...] = ()
     journal: Optional[Journal] = None
+    how: Optional[Way] = None
 
 
 def is_itself(wish: Wish, hostname: str) -> bool:
@@ -93,16 +101,19 @@ def plan_move(wish: Wish, found: Found) -> MovePlan:
         )
         return MovePlan(Plan(before=after, after=after, warnings=(*recovery.warnings, warning)), answer)
     moves, disk_concerns = disk_moves.decide(found, wish)
-    concerns = disk_concerns + preflight(wish, found, answer, moves) + encryption.concerns(wish, found, answer)
+    concerns = disk_concerns + encryption.concerns(wish, found, answer)
+    wish = encryption.decided(wish, found)
+    how = way_of(wish, found, moves) if answer == LIVE else None
+    concerns += preflight(wish, found, answer, moves, how.schedule if how else None)
     concerns += left_behind.concerns(wish, found, answer, moves)
     if errors(concerns):
         raise PreflightError(
             "Moving %s from %s to %s" % (wish.name, found.source.side, found.dest.side), errors(concerns)
         )
-    steps = (_live_steps if answer == LIVE else _offline_steps)(wish, found, moves)
+    steps = _live_steps(wish, found, moves, how) if how else _offline_steps(wish, found, moves)
     warnings = recovery.warnings + tuple(concern.detail for concern in concerns if concern.level == WARNING)
     plan = Plan((*recovery.steps, *steps), before, after, warnings)
-    return MovePlan(plan, answer, moves, concerns, _journal(wish, found, answer, steps))
+    return MovePlan(plan, answer, moves, concerns, _journal(wish, found, answer, steps), how)
 
 
 def _journal(wish: Wish, found: Found, mode: str, steps: List[Step]) -> Journal:
@@ -150,11 +161,7 @@ def _refuse_impossible(answer: str, wish: Wish, found: Found) -> None:
     attempted = "Moving %s to %s is not possible" % (wish.name, found.dest.side)
     sides = (found.source.side, found.dest.side)
     if answer == "nowhere":
-        raise CannotConverge(
-            attempted,
-            "neither %s nor %s has a domain of that name" % sides,
-            "Run the task on the host that has it, or create it with kvm_domain",
-        )
+        raise _nowhere(attempted, found)
     if answer == "twice":
         detail = "%s RUNS ON BOTH %s AND %s, and both may be writing to its disks" % (wish.name, sides[0], sides[1])
         alarm = catalogue.concern("runs-twice", detail)
@@ -168,14 +175,25 @@ def _refuse_impossible(answer: str, wish: Wish, found: Found) -> None:
         )
 
 
+def _nowhere(attempted: str, found: Found) -> CannotConverge:
+    words = "neither %s nor %s has a domain of that name" % (found.source.side, found.dest.side)
+    remedy = "Run the task on the host that has it, or create it with kvm_domain"
+    for end in (found.source, found.dest):
+        host = moved_to(end.domain) if end.domain else None
+        if host:
+            words = "it has moved to %s; %s only keeps a definition of it" % (host, end.side)
+            remedy = "Run the task on %s. If that host is lost for good, see docs/recovery.md of the collection" % host
+    return CannotConverge(attempted, words, remedy)
+
+
 def _places(wish: Wish, found: Found) -> Tuple[Mapping[str, Any], Mapping[str, Any]]:
-    status = (found.source.status or found.dest.status) if found.source.domain else found.dest.status
+    status = found.dest.status if presence(found.source) == MISSING else found.source.status
     state = status.state if status else None
     shape = {"name": wish.name, "state": state}
     return dict(shape, host=found.source.side), dict(shape, host=found.dest.side)
 
 
-def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[Step]:
+def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...], how: Way) -> List[Step]:
     domain, dest = found.source.effective, found.dest.side
     copies = [move for move in moves if move.way == COPY]
     steps = [
@@ -183,23 +201,28 @@ def _live_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> List[S
             "create-volume",
             "create %s (%s, %d MiB) on %s for disk %s"
             % (move.arrives_at, move.format, move.size // MIB, dest, move.target),
-            _volume_args(found.dest, move, move.arrives_at),
+            volume_args(found.dest, move, move.arrives_at),
         )
         for move in copies
     ]
     steps.append(
         Step(
             "migrate",
-            _live_words(domain, found, wish, copies) + redirect.words(redirect.redirect_of(wish, found, moves)),
+            "%s: %s%s"
+            % (
+                _live_words(domain, found, wish, copies),
+                prediction.words(how.prediction),
+                redirect.words(redirect.redirect_of(wish, found, moves)),
+            ),
             {
                 "copy": tuple(move.target for move in copies),
                 "allocated": sum(move.allocated for move in copies),
-                "connections": encryption.connections(wish, found),
+                "connections": how.chosen.connections,
                 "redirect": redirect.redirect_of(wish, found, moves),
             },
         )
     )
-    return steps + _closing_steps(wish, found, copies)
+    return steps + closing_steps(wish, found, copies)
 
 
 def _live_words(domain: Optional[Domain], found: Found, wish: Wish, copies: List[DiskMove]) -> str:
@@ -224,7 +247,7 @@ def _offline_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Lis
             "compare %s with %s on %s by hash" % (move.path, _named_there(move), dest)
             if move.exists
             else _copy_words(move, dest),
-            _volume_args(found.dest, move, move.arrives_at),
+            volume_args(found.dest, move, move.arrives_at),
         )
         for move in copies
     ]
@@ -236,7 +259,7 @@ def _offline_steps(wish: Wish, found: Found, moves: Tuple[DiskMove, ...]) -> Lis
         words = "carry the snapshots %s to %s" % (", ".join(found.snapshots), dest)
         steps.append(Step("carry-snapshots", words, {"names": found.snapshots}))
     steps.append(Step("undefine", "undefine %s on %s" % (wish.name, found.source.side)))
-    return steps + _closing_steps(wish, found, copies)
+    return steps + closing_steps(wish, found, copies)
 
 
 def _named_there(move: DiskMove) -> str:
@@ -246,47 +269,3 @@ def _named_there(move: DiskMove) -> str:
 def _copy_words(move: DiskMove, dest: str) -> str:
     there = "" if move.dest_path is None else " as %s" % move.dest_path
     return "copy %s (%d MiB allocated) to %s%s and verify it by hash" % (move.path, move.allocated // MIB, dest, there)
-
-
-def _closing_steps(wish: Wish, found: Found, copies: List[DiskMove]) -> List[Step]:
-    keep, source = KEEP[wish.keep_source], found.source.side
-    kept = [move.path for move in copies if keep.disks]
-    steps = []
-    if found.source.status and found.source.status.autostart and found.source.status.persistent:
-        steps.append(Step("autostart", "let %s start with %s" % (wish.name, found.dest.side)))
-    for move in copies if not keep.disks else ():
-        # What no run of ours copied it does not remove: the file there could be this very one.
-        if (move.exists and not _made_earlier(found, move.arrives_at)) or _is_used_by_others(found, move):
-            continue
-        words = "remove %s from %s, whose content now lives on %s" % (move.path, found.source.side, found.dest.side)
-        inode = found.source.images.get(move.path, disk_moves.NOTHING).inode
-        steps.append(Step("remove-source-disk", words, dict(_volume_args(found.source, move, move.path), inode=inode)))
-    if kept:
-        words = "note that %s on %s is from now on an outdated copy" % (", ".join(kept), source)
-        steps.append(Step("remember-kept", words, {"paths": tuple(kept)}))
-    return steps
-
-
-def _made_earlier(found: Found, path: str) -> bool:
-    """Whether the file on the destination is one that an earlier try of this move made."""
-    inode = found.dest.images.get(path, disk_moves.NOTHING).inode
-    return found.leaving is not None and inode is not None and found.leaving.made.get(path) == inode
-
-
-def _is_used_by_others(found: Found, move: DiskMove) -> bool:
-    """On the source; on the destination too, when both see the file that was copied off what they share."""
-    here, there = (end.images.get(move.path, disk_moves.NOTHING) for end in (found.source, found.dest))
-    users_there = found.dest.disk_users.get(move.path) if same_image(here, there) else ()
-    return bool(found.source.disk_users.get(move.path) or users_there)
-
-
-def _volume_args(end: End, move: DiskMove, path: str) -> Dict[str, Any]:
-    """path: on that end. from: on the source."""
-    return {
-        "path": path,
-        "from": move.path,
-        "pool": end.pool_of(path),
-        "volume": posixpath.basename(path),
-        "size": move.size,
-        "format": move.format,
-    }

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import Callable, Optional
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import Act
 
-def rule(timeout_s: Optional[int], on_timeout: str) -> Callable[[float], Optional[str]]:
-    """elapsed seconds -> None while in time, then `on_timeout` (abort or pause)."""
 
-    def overdue(elapsed_s: float) -> Optional[str]:
-        return on_timeout if timeout_s is not None and elapsed_s > timeout_s else None
+def rule(timeout_s: Optional[int], on_timeout: str) -> Callable[[float], Optional[Act]]:
+    """elapsed seconds -> None while in time, then `on_timeout` (abort, pause or postcopy), each time it is asked."""
+
+    def overdue(elapsed_s: float) -> Optional[Act]:
+        if timeout_s is None or elapsed_s <= timeout_s:
+            return None
+        return Act(on_timeout, "timeout_s (%d) passed" % timeout_s, at_ms=int(elapsed_s * 1000))
 
     return overdue

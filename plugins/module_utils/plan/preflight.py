@@ -9,10 +9,11 @@ One function per question, named after it, in the file of its subject. plan/conc
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import ERROR, Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import DiskMove, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import Schedule
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import (
     preflight_guest,
     preflight_hosts,
@@ -35,12 +36,14 @@ QUESTIONS: Tuple[Question, ...] = (
 )
 
 
-def preflight(wish: Wish, found: Found, mode: str, moves: Tuple[DiskMove, ...]) -> Tuple[Concern, ...]:
-    """All concerns about moving found.source's domain. mode: live or offline."""
+def preflight(
+    wish: Wish, found: Found, mode: str, moves: Tuple[DiskMove, ...], schedule: Optional[Schedule] = None
+) -> Tuple[Concern, ...]:
+    """All concerns about moving found.source's domain. mode: live or offline. wish.tls must be decided."""
     domain = found.source.effective
     if domain is None:
         return ()
-    case = Case(wish, found, domain, mode, moves)
+    case = Case(wish, found, domain, mode, moves, schedule)
     return tuple(concern for question in QUESTIONS for concern in question(case))
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import version_text
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.question import Answers, Case, Question
 
-ALLOWED = "postcopy"
-
 
 def is_allowed(case: Case) -> bool:
-    return case.live and case.wish.on_timeout == ALLOWED
+    return case.live and postcopy.is_allowed(case.wish)
 
 
 def can_pages_be_fetched(case: Case) -> Answers:
@@ -25,11 +24,13 @@ def can_pages_be_fetched(case: Case) -> Answers:
 
 
 def can_it_be_parallel(case: Case) -> Answers:
-    if is_allowed(case) and case.wish.tls:
-        for end in (case.source, case.dest):
-            if end.facts.qemu_version < 10001000:
-                detail = "%s has QEMU %s" % (end.side, version_text(end.facts.qemu_version))
-                yield concern("postcopy-parallel", detail)
+    several = case.schedule is not None and case.schedule.connections
+    if not is_allowed(case) or not (case.wish.tls or several) or postcopy.goes_parallel(case.found):
+        return
+    older = min((case.source, case.dest), key=lambda end: end.facts.qemu_version)
+    why = "it is encrypted" if case.wish.tls else "the schedule says so"
+    detail = "memory goes over several connections, as %s, and %s has QEMU %s"
+    yield concern("postcopy-parallel", detail % (why, older.side, version_text(older.facts.qemu_version)))
 
 
 def are_the_pages_of_one_size(case: Case) -> Answers:

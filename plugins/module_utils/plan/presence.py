@@ -8,26 +8,31 @@ from __future__ import annotations
 
 from typing import Dict, NamedTuple
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End
 
 MISSING, OFF, ACTIVE = "missing", "off", "active"
 
 
 class Keep(NamedTuple):
-    """What stays on the source: the copied disks."""
+    """What stays on the source: the definition, marked and unable to start; the copied disks."""
 
+    definition: bool
     disks: bool
 
 
 # keep_source -> what stays.
 KEEP: Dict[str, Keep] = {
-    "nothing": Keep(disks=False),
-    "disks": Keep(disks=True),
+    "nothing": Keep(definition=False, disks=False),
+    "definition": Keep(definition=True, disks=False),
+    "disks": Keep(definition=False, disks=True),
 }
 
 
 def presence(end: End) -> str:
-    """MISSING, OFF or ACTIVE."""
+    """MISSING, OFF or ACTIVE. A definition that was only kept, and cannot start, counts as MISSING."""
     if end.domain is None or end.status is None:
         return MISSING
-    return ACTIVE if end.status.active else OFF
+    if end.status.active:
+        return ACTIVE
+    return MISSING if moved_to(end.domain) else OFF

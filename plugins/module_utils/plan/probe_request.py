@@ -10,7 +10,7 @@ import re
 from typing import Any, List, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import AGENT, HTTP, ICMP, TCP, Probe
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import AGENT, DESTINATION, HTTP, ICMP, TCP, Probe
 
 # Short enough to see a pause of tens of milliseconds, long enough not to be a load; the agent answers one at a time.
 INTERVAL_MS = {ICMP: 20, TCP: 20, HTTP: 50, AGENT: 100}
@@ -47,6 +47,7 @@ def read_probe(given: Optional[Mapping[str, Any]]) -> Tuple[Optional[Probe], Lis
             expect=given.get("expect"),
             interval_ms=_said(given, "interval_ms", INTERVAL_MS[kind]),
             timeout_ms=_said(given, "timeout_ms", AGENT_TIMEOUT_MS if kind == AGENT else 1000),
+            sender=_said(given, "from", "source"),
             before_s=float(_said(given, "before_s", 2)),
             after_s=float(_said(given, "after_s", 2)),
         ),
@@ -61,11 +62,18 @@ def _said(given: Mapping[str, Any], option: str, otherwise: Any) -> Any:
 def _strangers(given: Mapping[str, Any]) -> List[str]:
     """Options of another type: they would be ignored, and the user would not know."""
     kind = given["type"]
-    return [
+    problems = [
         "probe.%s does not go with probe.type %s; it is for %s. Leave it out" % (option, kind, " and ".join(kinds))
         for option, kinds in _ONLY.items()
         if given.get(option) is not None and kind not in kinds
     ]
+    if kind == AGENT and given.get("from") == DESTINATION:
+        problems.append("probe.from is destination; the agent is asked where the guest is. Leave it out")
+    if given.get("send") is not None and given.get("from") == DESTINATION:
+        problems.append(
+            "probe.send does not go with probe.from destination; its ssh gate passes no text on. Leave it out"
+        )
+    return problems
 
 
 def _whom_problems(given: Mapping[str, Any]) -> List[str]:

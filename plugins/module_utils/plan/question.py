@@ -6,21 +6,26 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterable, NamedTuple, Tuple
+from typing import Callable, Iterable, NamedTuple, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import COPY, LIVE, DiskMove, End, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import Schedule
 
 
 class Case(NamedTuple):
-    """One move. domain: the configuration that moves. mode: live or offline. moves: what is planned for its disks."""
+    """One move. domain: the configuration that moves. mode: live or offline. moves: what is planned for its disks.
+
+    wish.tls is decided. schedule: of a live move.
+    """
 
     wish: Wish
     found: Found
     domain: Domain
     mode: str
     moves: Tuple[DiskMove, ...]
+    schedule: Optional[Schedule] = None
 
     @property
     def source(self) -> End:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import (
@@ -32,6 +32,8 @@ FINISH, AGAIN, GO_ON, LOOK = "finish", "again", "go on", "look"
 
 # What is stopped or let go first, so that exactly one owner is left.
 STOP_SOURCE, STOP_DEST, RESUME_SOURCE, WITHDRAW_DEST = "stop-source", "stop-dest", "resume-source", "withdraw-dest"
+# After that, the guest that the move itself had paused.
+RESUME_DEST = "resume-dest"
 
 
 class Row(NamedTuple):
@@ -99,8 +101,11 @@ def recover(wish: Wish, found: Found) -> Recovery:
     row = _row(note, found)
     if row.answer == LOOK or (row.answer == FINISH and _was_there_before(note, found)) or _may_have_ended(row, found):
         raise _look(wish, found, row, note)
-    steps = [_first(row.first, wish, found)] if row.first else []
-    after = _settled(row.first, found)
+    steps, after = [], found
+    for first in (row.first, _let_go_on(note, row, found)):
+        if first is not None:
+            steps.append(_first(first, wish, after))
+            after = _settled(first, after)
     if row.answer == FINISH:
         steps += _finish(note, after)
         return Recovery((*steps, _forget(note)), after, True, warnings)
@@ -148,6 +153,14 @@ def _was_there_before(note: Journal, found: Found) -> bool:
 def _may_have_ended(row: Row, found: Found) -> bool:
     """A transient guest that is not there may have run there and come to its end; then the half here is outdated."""
     return row.first == RESUME_SOURCE and found.source.status is not None and not found.source.status.persistent
+
+
+def _let_go_on(note: Journal, row: Row, found: Found) -> Optional[str]:
+    """What we paused on the way, and only that, goes on where it is now. Who owned it had it running."""
+    if not note.paused or row.answer not in (FINISH, AGAIN) or row.first == RESUME_SOURCE:
+        return None
+    end, act = (found.dest, RESUME_DEST) if row.answer == FINISH else (found.source, RESUME_SOURCE)
+    return act if end.status is not None and end.status.state == PAUSED and word(end) == ACTIVE else None
 
 
 def _of_this_pair(found: Found) -> Optional[Journal]:
@@ -216,7 +229,8 @@ def _remove(paths: List[str], found: Found) -> Tuple[List[Step], Found]:
 
 def _finish(note: Journal, found: Found) -> List[Step]:
     steps = []
-    if presence(found.source) == OFF:
+    kept = found.source.domain
+    if presence(found.source) == OFF and not any(step.action == "keep-definition" for step in note.closing):
         words = "remove the outdated definition of %s from %s: it lives on %s" % (note.name, note.source, note.dest)
         steps.append(Step("undefine-source", words))
     for step in note.closing:
@@ -227,6 +241,7 @@ def _finish(note: Journal, found: Found) -> List[Step]:
         set_already = step.action == "autostart" and found.dest.status is not None and found.dest.status.autostart
         done = {
             "autostart": set_already,
+            "keep-definition": kept is not None and moved_to(kept) is not None,
             "remove-source-disk": gone or bool(used),
         }
         if not done.get(step.action):
@@ -240,6 +255,7 @@ def _first(first: str, wish: Wish, found: Found) -> Step:
         STOP_SOURCE: "stop the paused half of %s on %s: the guest runs on %s" % (wish.name, here, there),
         STOP_DEST: "stop the paused half of %s on %s, which never ran" % (wish.name, there),
         RESUME_SOURCE: "let %s go on on %s, where an interrupted move left it paused" % (wish.name, here),
+        RESUME_DEST: "let %s go on on %s, where an interrupted move left it paused" % (wish.name, there),
         WITHDRAW_DEST: "remove the definition of %s from %s, which an earlier move made" % (wish.name, there),
     }[first]
     return Step(first, words)
@@ -255,6 +271,8 @@ def _settled(first: Optional[str], found: Found) -> Found:
         kept = off if off.persistent else None
         domain = source.domain if kept else None
         return replace(found, source=replace(source, status=kept, domain=domain, active_domain=None))
+    if first == RESUME_DEST and dest.status is not None:
+        return replace(found, dest=replace(dest, status=replace(dest.status, state="running", reason=None)))
     if first == RESUME_SOURCE and source.status is not None:
         return replace(found, source=replace(source, status=replace(source.status, state="running", reason=None)))
     return found

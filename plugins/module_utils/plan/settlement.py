@@ -75,8 +75,11 @@ def advice(words: Optional[str]) -> str:
     said = words or ""
     if "No space left" in said:
         return "Free room on the destination, then run again."
-    if "End of file" in said or "Input/output error" in said:
+    if "canceled by client" in said:
+        return "Somebody ended the job (virsh domjobabort). Run again."
+    if "End of file" in said or "Input/output error" in said or "closed the monitor" in said:
         return (
-            "The destination's QEMU ended: read /var/log/libvirt/qemu and the daemon's journal there, then run again."
+            "QEMU on the destination, or a libvirt daemon, ended: read /var/log/libvirt/qemu and the daemon's journal there,"
+            " then run again."
         )
     return "Mend the cause, then run again."

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from typing import List, Mapping, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts, same_image
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, Found, Sample, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import ABORT, POSTCOPY, Act
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import is_itself
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import (
@@ -37,6 +38,19 @@ ANSWERS = {
 
 # QEMU sends all the time, however slow the link, unless something is wrong. libvirt gives up a dead connection after 30 s too.
 STALL_S = 30
+
+
+# What a plan holds of measurements; a running guest changes them between two looks.
+MEASURED = ("allocated", "connections")
+
+
+def same_course(one: Plan, other: Plan) -> bool:
+    """Whether two plans do the same to the same things. Words are not compared: they tell measurements too."""
+    return [_course(step) for step in one.steps] == [_course(step) for step in other.steps]
+
+
+def _course(step: Step) -> Tuple[str, Mapping[str, object]]:
+    return step.action, {key: value for key, value in step.args.items() if key not in MEASURED}
 
 
 def run_of(standing: Standing) -> str:
@@ -106,6 +120,16 @@ def stalled(samples: Sequence[Sample], window_s: float = STALL_S) -> bool:
         if sent != most:
             grown_at, most = sample.at_ms, sent
     return samples[-1].at_ms - grown_at >= window_s * 1000
+
+
+def act_of(samples: Sequence[Sample], stopped: Optional[str], late: Optional[Act]) -> Optional[Act]:
+    """What to do about a dead run's job. late: what is to be done about its age (plan/overdue.py). stopped: what was done
+    already; after that, only a job that stands still is ended."""
+    if stopped in (ABORT, POSTCOPY) or not samples:
+        return None
+    if stopped is None and late is not None:
+        return late
+    return Act(ABORT, "it sent nothing for %d s" % STALL_S, at_ms=samples[-1].at_ms) if stalled(samples) else None
 
 
 def stayed_disks(found: Found, after: Mapping[str, ImageFacts], after_there: Mapping[str, ImageFacts]) -> List[str]:

@@ -11,16 +11,18 @@ import signal
 from dataclasses import replace
 from typing import Any, Dict, Iterator, Mapping, Optional
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place, place_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import files, progress_file
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, place_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken, holding, standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import watching
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migrate_request import read_wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import MovePlan, is_itself, plan_move
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.policies import BALANCED, POLICIES
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import KEEP
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.summary import summary
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import (
@@ -31,7 +33,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run import (
     migrate_recovery,
     migrate_watch,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, begin_measuring, observe_ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
 PROBE_OPTIONS: Dict[str, Any] = {
@@ -43,8 +45,24 @@ PROBE_OPTIONS: Dict[str, Any] = {
     "expect": {"type": "str"},
     "interval_ms": {"type": "int"},
     "timeout_ms": {"type": "int"},
+    "from": {"type": "str", "choices": ["source", "destination"], "default": "source"},
     "before_s": {"type": "float", "default": 2.0},
     "after_s": {"type": "float", "default": 2.0},
+}
+SCHEDULE_OPTIONS: Dict[str, Any] = {
+    "downtime_start_ms": {"type": "int"},
+    "downtime_top_ms": {"type": "int"},
+    "downtime_steps": {"type": "int"},
+    "pause_most_ms": {"type": "int"},
+    "connections": {"type": "int"},
+    "compression": {"type": "str"},
+    "auto_converge": {"type": "str"},
+    "throttle_start_percent": {"type": "int"},
+    "throttle_step_percent": {"type": "int"},
+    "bandwidth_share_percent": {"type": "int"},
+    "stall_window": {"type": "float"},
+    "patience": {"type": "int"},
+    "at_stall": {"type": "list", "elements": "str"},
 }
 OPTIONS: Dict[str, Any] = {
     "name": {"type": "str", "required": True, "aliases": ["guest"]},
@@ -56,23 +74,27 @@ OPTIONS: Dict[str, Any] = {
     "max_downtime_ms": {"type": "int"},
     "bandwidth_mib_s": {"type": "int"},
     "timeout_s": {"type": "int"},
-    "on_timeout": {"type": "str", "choices": ["abort", "pause"], "default": "abort"},
-    "tls": {"type": "bool", "default": False},
+    "on_timeout": {"type": "str", "choices": ["abort", "pause", "postcopy"], "default": "abort"},
+    "tls": {"type": "bool"},
     "tls_destination": {"type": "str"},
     "keep_source": {"type": "str", "choices": list(KEEP), "default": "nothing"},
     "snapshots": {"type": "str", "choices": ["refuse", "carry"], "default": "refuse"},
     "probe": {"type": "dict", "options": PROBE_OPTIONS},
     "network_map": {"type": "dict"},
     "pool_map": {"type": "dict"},
+    "policy": {"type": "str", "choices": list(POLICIES), "default": BALANCED},
+    "schedule": {"type": "dict", "options": SCHEDULE_OPTIONS},
+    "allow_postcopy": {"type": "bool", "default": False},
+    "link_mib_s": {"type": "float"},
 }
 
 
 class MigrateJob(Job[Found]):
-    """source, dest: open connections. files_of_dest: where commands for the destination's files run."""
+    """ends: both connections, open."""
 
-    def __init__(self, wish: Wish, source: Hypervisor, dest: Hypervisor, files_of_dest: Place) -> None:
+    def __init__(self, wish: Wish, ends: Ends) -> None:
         self.wish = wish
-        self.ends = Ends(source, dest, files_of_dest)
+        self.ends = ends
         self.move: Optional[MovePlan] = None
         self.standing = Standing()
 
@@ -111,16 +133,22 @@ class MigrateJob(Job[Found]):
         held.write(MoveRecord(self.wish.host, domain.uuid if domain else "", move.answer))
         steps = [step for step in plan.steps if not self._is_taken(step, alone=move.journal is None)]
         if move.journal is None:
+            # The lock is ours, so whoever told this is dead.
+            progress_file.drop("kvm_migrate", self.wish.name)
             return {}
-        take = migrate_live.take if move.answer == LIVE else migrate_offline.take
         notes = migrate_journal.Notes(self.ends, move.journal)
         notes.begin()
-        return take(self.wish, self.ends, replace(plan, steps=tuple(steps)), found, notes)
+        migrate_closing.prepare(self.wish, self.ends, move.journal.closing)
+        rest = replace(plan, steps=tuple(steps))
+        if move.how is not None:
+            return migrate_live.take(self.wish, self.ends, rest, found, notes, move.how)
+        return migrate_offline.take(self.wish, self.ends, rest, found, notes)
 
     def _insist(self, plan: Plan, found: Found) -> None:
         """The run whose notes were read may have ended just before this one got the lock: then they prove nothing."""
         again = replace(self.observe(), busy=False)  # the lock is ours
-        if (again.leaving, again.arriving) != (found.leaving, found.arriving) or self.plan(again).steps != plan.steps:
+        notes_differ = (again.leaving, again.arriving) != (found.leaving, found.arriving)
+        if notes_differ or not watching.same_course(self.plan(again), plan):
             raise HostError(
                 "move %s" % self.wish.name, found.source.side, "another run moved it meanwhile", "Run again."
             )
@@ -145,6 +173,8 @@ class MigrateJob(Job[Found]):
             "disks": [disk.as_dict() for disk in move.moves] if move else [],
             "concerns": [concern.as_dict() for concern in move.concerns] if move else [],
         }
+        if move and move.how:
+            told.update(move.how.as_dict())
         outcome = dict(outcome or {})
         noticed = outcome.pop("noticed", [])
         told["concerns"] = told["concerns"] + noticed
@@ -167,10 +197,14 @@ def _open(params: Mapping[str, Any]) -> Iterator[MigrateJob]:
     with connect(params["uri"], "the source") as here:
         source = Hypervisor(here.uri, here.conn.getHostname(), here.conn)
         if is_itself(wish, source.side):
-            yield MigrateJob(wish, source, source, HERE)
+            yield MigrateJob(wish, Ends(source, source, HERE))
             return
-        with connect(wish.dest_uri, wish.host) as dest:
-            yield MigrateJob(wish, source, dest, place_of(wish.dest_uri, wish.host))
+        place = place_of(wish.dest_uri, wish.host)
+        # Both take a while by themselves, and so does the connection.
+        with files.asked_soon(place):
+            measuring = begin_measuring(wish, source)
+            with connect(wish.dest_uri, wish.host) as dest:
+                yield MigrateJob(wish, Ends(source, dest, place, measuring))
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     certificates,
     domains,
     files,
+    guest_load,
     guest_lock,
     hosting,
     journal,
@@ -27,25 +28,34 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.demands_xml import read_demands
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, save_path, tpm_folder
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import RUNNING, Domain, save_path, tpm_folder
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.hosting import Demands, Hosting
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import ARRIVING, LEAVING, Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Load
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import choices, postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.preflight_storage import other_files
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.redirect import path_there
 
 # virtlockd is started by its socket, when the first guest needs it, and stays.
 LOCKING, LOCKABLE = "/run/virtlockd.pid", "/run/libvirt/virtlockd-sock"
 
+# What the link sends in that time: the guest writes a sixth of what the link carries at most, then.
+QUIET_S = 0.025
+
+USERFAULTFD = "/proc/sys/vm/unprivileged_userfaultfd"
+USERFAULTFD_DEVICE = "/dev/userfaultfd"
+
 
 class Ends(NamedTuple):
-    """The two connections, and where the destination's files are reached."""
+    """The two connections, where the destination's files are reached, and what has begun to look at the running guest."""
 
     source: Hypervisor
     dest: Hypervisor
     files_of_dest: Place
+    measuring: Optional[guest_load.Measuring] = None
 
 
 class Seen(NamedTuple):
@@ -72,19 +82,24 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
     paths = [*_paths(here), *_state_files(here)] if here else []
     uuid = (here or there).config.uuid if here or there else None  # type: ignore[union-attr]
     ours, theirs = (
-        (certificates.CLIENT, certificates.SERVER) if wish.tls and certificates.at_the_usual_place() else ((), ())
+        (certificates.CLIENT, certificates.SERVER)
+        if wish.tls is not False and certificates.at_the_usual_place()
+        else ((), ())
     )
     images, leaving = _survey(HERE, [*paths, LOCKING, *ours], LEAVING, uuid)
     named = [step.args["path"] for step in leaving.closing if "path" in step.args] if leaving else []
     images = dict(images, **files.look(HERE, [path for path in named if path not in images]))
     renamed = [path_there(path, wish.pool_map, pools_here, pools_there) for path in paths]
     sought = [path for path in renamed if path] + ([*leaving.created, *leaving.temporary] if leaving else [])
-    images_there, arriving = _survey(ends.files_of_dest, [*paths, LOCKABLE, *theirs, *sought], ARRIVING, uuid)
+    images_there, arriving = _survey(
+        ends.files_of_dest, [*paths, LOCKABLE, *theirs, *sought, *fault_paths(wish)], ARRIVING, uuid
+    )
     snapshots_here, external = snapshots.names(here.dom) if here else ((), ())
     demands = _demands(here) if here else Demands()
+    dest = _end(ends.dest, there, here, demands, pools_there, images_there, certificates.found(theirs, images_there))
     return Found(
         source=_end(ends.source, here, here, demands, pools_here, images, certificates.found(ours, images)),
-        dest=_end(ends.dest, there, here, demands, pools_there, images_there, certificates.found(theirs, images_there)),
+        dest=replace(dest, userfaultfd=_may_fault(images_there, dest.facts.libvirt_version)),
         sizes=_sizes(ends.source, here, images) if here else {},
         leaving=leaving,
         arriving=arriving,
@@ -94,6 +109,7 @@ def observe_ends(wish: Wish, ends: Ends) -> Found:
         demands=demands,
         block_jobs=hosting.block_jobs(here.dom, here.targets) if here and here.running else {},
         reached_at=hosting.addresses_of(wish.migrate_uri),
+        load=ends.measuring.load() if ends.measuring else Load(),
     )
 
 
@@ -108,6 +124,29 @@ def _state_files(seen: Seen) -> List[str]:
     top = tpm_folder(seen.config.uuid)
     tpm = [os.path.join(folder, name) for folder, _folders, names in os.walk(top) for name in names if name[0] != "."]
     return [save_path(seen.config.name), *tpm]
+
+
+def fault_paths(wish: Wish) -> Tuple[str, ...]:
+    """What post-copy needs on the destination, asked only where it was consented to."""
+    return (USERFAULTFD, USERFAULTFD_DEVICE) if postcopy.is_allowed(wish) else ()
+
+
+def _may_fault(images: Mapping[str, Any], libvirt_version: int) -> Optional[bool]:
+    """libvirt NEWS 10.1.0: from then on libvirt opens the device for QEMU, where there is one."""
+    setting, device = images.get(USERFAULTFD), images.get(USERFAULTFD_DEVICE)
+    if setting is None or device is None or setting.value is None:
+        return None
+    return setting.value == "1" or (device.exists and libvirt_version >= 10001000)
+
+
+def begin_measuring(wish: Wish, source: Hypervisor) -> Optional[guest_load.Measuring]:
+    """Before anything else is asked, as it takes up to a second. A job of libvirt's would make it wait."""
+    dom = domains.find(source, wish.name)
+    status = domains.status(dom) if dom is not None else None
+    if status is None or status.state != RUNNING or status.job:
+        return None
+    memory_mib = domains.read(dom, inactive=False)[0].memory_mib
+    return guest_load.Measuring(dom, memory_mib, QUIET_S * (wish.link_mib_s or choices.SLOWEST_LINK_MIB_S))
 
 
 def _see(hv: Hypervisor, name: str) -> Optional[Seen]:

@@ -12,7 +12,9 @@ from dataclasses import replace
 from typing import Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal as notebook
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import kept_definition
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import ARRIVING, LEAVING, Journal
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import OFFLINE
@@ -46,6 +48,11 @@ class Notes:
         """So many bytes of the file went out, in all tries together."""
         self._update(replace(self.journal, sent=dict(self.journal.sent, **{path: size})))
 
+    def pausing(self, state: str) -> None:
+        """Before the guest is paused on the way. state: its own by then; one that somebody else has paused is not noted."""
+        if state != PAUSED:
+            self._update(replace(self.journal, paused=True))
+
     def phase(self, phase: str) -> None:
         self._update(replace(self.journal, phase=phase))
 
@@ -58,3 +65,4 @@ class Notes:
             if self.journal.created:
                 notebook.forget(self._ends.files_of_dest, ARRIVING, self.journal.uuid)
             notebook.forget(HERE, LEAVING, self.journal.uuid)
+            kept_definition.drop(self.journal.uuid)

@@ -7,30 +7,42 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    domains,
     lifecycle,
     live_migration,
     pools,
     progress_file,
     transfer_xml,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Watched
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Steer, Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, KvmError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import CLOSING, HANDING_OVER
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish, thin
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Sample, Wish, thin
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import PAUSE, Act
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import overdue
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import may_take_back
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import prediction
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.policies import ramp
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import (
+    ABSENT,
+    MOVED,
+    STAYED,
+    may_take_back,
+    verdict,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.way import Way
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing, migrate_probe
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_journal import Notes
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_metrics import live_metrics
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_pilot import Pilot
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle import both_say, settle
 
 
-def take(wish: Wish, ends: Ends, plan: Plan, found: Found, notes: Notes) -> Mapping[str, Any]:
+def take(wish: Wish, ends: Ends, plan: Plan, found: Found, notes: Notes, way: Way) -> Mapping[str, Any]:
     """Take the steps in order. Gives metrics, samples and flags. Raises HostError; the source runs on then."""
     made: List[Mapping[str, Any]] = []
     told: Dict[str, Any] = {}
@@ -42,7 +54,7 @@ def take(wish: Wish, ends: Ends, plan: Plan, found: Found, notes: Notes) -> Mapp
             elif step.action == "migrate":
                 notes.made([volume["path"] for volume in made])
                 notes.phase(HANDING_OVER)
-                told = _migrate(wish, ends, step, found)
+                told = _migrate(wish, ends, step, found, way, notes)
                 notes.phase(CLOSING)
                 made = []
             else:
@@ -59,60 +71,90 @@ def _create(ends: Ends, volume: Mapping[str, Any]) -> None:
     pools.create_volume(ends.dest, volume["pool"], volume["volume"], volume["size"], volume["format"])
 
 
-def _migrate(wish: Wish, ends: Ends, step: Step, found: Found) -> Dict[str, Any]:
+def _noting(steer: Steer, dom: Any, notes: Notes) -> Steer:
+    """Before the guest is paused on the way, note it: should this run die then, the next one lets it go on."""
+
+    def noted(sample: Optional[Sample], elapsed_s: float) -> Sequence[Act]:
+        acts = steer(sample, elapsed_s)
+        if PAUSE in [act.what for act in acts]:
+            with contextlib.suppress(HostError):
+                notes.pausing(domains.status(dom).state)
+        return acts
+
+    return noted
+
+
+def _migrate(wish: Wish, ends: Ends, step: Step, found: Found, way: Way, notes: Notes) -> Dict[str, Any]:
+    dom = live_migration.there(ends.source, wish.name)
+    order = _order(wish, dom, step, found, way)
+    subject = "%s to %s" % (wish.name, wish.host)
+    with migrate_probe.probing(wish, ends) as probed:
+        with progress_file.telling("kvm_migrate", wish.name) as tell:
+            steer = _noting(Pilot(wish, way).steer, dom, notes)
+            probed.begins()
+            watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), steer)
+            probed.ends()
+        try:
+            settle(wish, ends, watched)
+        finally:
+            _resume(wish, ends, watched, found)
+        seen, samples, noticed = probed.told([sample.as_dict() for sample in thin(watched.samples)])
+    metrics = live_metrics(live_migration.completed(ends.dest, wish.name), watched, step.args["allocated"])
+    return {
+        "metrics": dict(metrics.as_dict(), **seen),
+        "samples": samples,
+        "noticed": noticed,
+        "flags": live_migration.flags_of(order),
+        "transport": "tls" if order.tls else "tcp",
+        "ended_by": watched.stopped,
+        "acts": [act.as_dict() for act in watched.acts],
+        "prediction": _predicted(way, watched, metrics),
+    }
+
+
+def _order(wish: Wish, dom: Any, step: Step, found: Found, way: Way) -> Order:
+    chosen, schedule, redirect = way.chosen, way.schedule, step.args["redirect"]
     persistent = found.source.status is None or found.source.status.persistent
-    dom, redirect = live_migration.there(ends.source, wish.name), step.args["redirect"]
-    order = Order(
+    return Order(
         dest_uri=wish.dest_uri,
         migrate_uri=wish.migrate_uri,
         copy=step.args["copy"],
         persistent=persistent,
-        max_downtime_ms=wish.max_downtime_ms,
-        bandwidth_mib_s=wish.bandwidth_mib_s,
-        tls=wish.tls,
+        max_downtime_ms=ramp(schedule)[0],
+        bandwidth_mib_s=chosen.bandwidth_mib_s,
+        tls=chosen.tls,
         tls_destination=wish.tls_destination,
-        connections=step.args["connections"],
+        connections=chosen.connections,
+        compression=chosen.compression,
+        throttle_percent=(schedule.throttle_start_percent, schedule.throttle_step_percent)
+        if chosen.auto_converge
+        else None,
+        postcopy=chosen.postcopy,
         dest_xml=transfer_xml.definition(dom, redirect, inactive=False) if redirect.changes else None,
         persistent_xml=transfer_xml.definition(dom, redirect, inactive=True)
         if redirect.changes and persistent
         else None,
     )
-    subject = "%s to %s" % (wish.name, wish.host)
-    with migrate_probe.probing(wish, ends) as probed:
-        with progress_file.telling("kvm_migrate", wish.name) as tell:
-            late = overdue.rule(wish.timeout_s, wish.on_timeout)
-            probed.begins()
-            watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), late)
-            probed.ends()
-        settle(wish, ends, watched)
-        # A guest that was paused on the way goes on by itself on some releases, on others it does not.
-        if watched.stopped == "pause" and both_say(wish, ends)[1] == PAUSED:
-            lifecycle.resume(live_migration.there(ends.dest, wish.name))
-        seen, samples, noticed = probed.told([sample.as_dict() for sample in thin(watched.samples)])
-    return {
-        "metrics": dict(_metrics(live_migration.completed(ends.dest, wish.name), watched, step).as_dict(), **seen),
-        "samples": samples,
-        "noticed": noticed,
-        "flags": live_migration.flags_of(order),
-        "transport": "tls" if wish.tls else "tcp",
-        "ended_by": watched.stopped,
-    }
 
 
-def _metrics(stats: Mapping[str, Any], watched: Watched, step: Step) -> Metrics:
-    return Metrics(
-        mode="live",
-        total_ms=stats.get("time_elapsed", watched.wall_ms),
-        wall_ms=watched.wall_ms,
-        downtime_ms=stats.get("downtime"),
-        downtime_net_ms=stats.get("downtime_net"),
-        setup_ms=stats.get("setup_time"),
-        memory_bytes=stats.get("memory_processed", 0),
-        memory_total_bytes=stats.get("memory_total", 0),
-        disk_bytes=watched.completed.get("disk_processed", 0),
-        disk_data_bytes=step.args["allocated"],
-        iterations=stats.get("memory_iteration"),
-    )
+def _resume(wish: Wish, ends: Ends, watched: Watched, found: Found) -> None:
+    """A guest that was paused on the way goes on by itself on some releases, on others it does not; nor after a failure."""
+    was = found.source.status.state if found.source.status is not None else None
+    if was == PAUSED or PAUSE not in [act.what for act in watched.acts]:
+        return
+    here, there = both_say(wish, ends)
+    outcome = verdict(here, there)
+    if outcome == MOVED and there == PAUSED:
+        lifecycle.resume(live_migration.there(ends.dest, wish.name))
+    elif outcome == STAYED and here == PAUSED and there == ABSENT:
+        lifecycle.resume(live_migration.there(ends.source, wish.name))
+
+
+def _predicted(way: Way, watched: Watched, metrics: Metrics) -> Dict[str, Any]:
+    """Beside what was measured. Without a known link, from what the first round showed of it."""
+    task = prediction.with_measured_link(way.task, watched.samples)
+    foretold = way.prediction if task == way.task else prediction.predict(task, way.schedule, way.chosen)
+    return prediction.compared(foretold, metrics)
 
 
 def _take_back(wish: Wish, ends: Ends, made: List[Mapping[str, Any]]) -> bool:

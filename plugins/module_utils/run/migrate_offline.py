@@ -19,6 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     snapshots,
     transfer_xml,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import BEGUN, CLOSING, HANDING_OVER
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Wish
@@ -96,7 +97,7 @@ def _take_back(wish: Wish, ends: Ends, found: Found, notes: Notes) -> None:
     """The source still owns the guest: leave nothing of this run on the destination."""
     with contextlib.suppress(HostError):
         left = domains.find(ends.dest, wish.name)
-        if left is not None and not notes.journal.dest_defined:
+        if left is not None and not notes.journal.dest_defined and moved_to(domains.read(left)[0]) is None:
             definitions.undefine(ends.dest, left)
         made = notes.journal.made
         there = files.look(ends.files_of_dest, list(made))

@@ -17,7 +17,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.probing import A
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import AGENT, Record
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import AGENT, SOURCE, Record
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import impact
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
@@ -92,4 +92,5 @@ def _asker(wish: Wish, ends: Ends) -> Any:
     probe = wish.probe
     if probe is not None and probe.type == AGENT:
         return pinging((ends.source, ends.dest), wish.name, probe)
-    return asking(HERE, probe)  # type: ignore[arg-type]
+    place = HERE if probe is None or probe.sender == SOURCE else ends.files_of_dest
+    return asking(place, probe)  # type: ignore[arg-type]

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import definitions, domains, files, lifecycle, pools
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    definitions,
+    domains,
+    files,
+    kept_definition,
+    lifecycle,
+    pools,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal as notebook
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import LEAVING
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
@@ -40,7 +48,8 @@ def _undefine(hv: Hypervisor, name: str) -> None:
 
 def _resume(hv: Hypervisor, name: str) -> None:
     dom = domains.find(hv, name)
-    if dom is not None:
+    # libvirt lets it go on by itself on some releases, perhaps just now.
+    if dom is not None and domains.status(dom).state == PAUSED:
         lifecycle.resume(dom)
 
 
@@ -53,12 +62,15 @@ def _remove(ends: Ends, step: Step) -> None:
 def _forget(ends: Ends, step: Step) -> None:
     for role in step.args["roles"]:
         notebook.forget(HERE if role == LEAVING else ends.files_of_dest, role, step.args["uuid"])
+        if role == LEAVING:
+            kept_definition.drop(step.args["uuid"])
 
 
 _HANDS: Dict[str, Callable[[Wish, Ends, Step], Any]] = {
     "stop-source": lambda wish, ends, step: _stop(ends.source, wish.name),
     "stop-dest": lambda wish, ends, step: _stop(ends.dest, wish.name),
     "resume-source": lambda wish, ends, step: _resume(ends.source, wish.name),
+    "resume-dest": lambda wish, ends, step: _resume(ends.dest, wish.name),
     "withdraw-dest": lambda wish, ends, step: _undefine(ends.dest, wish.name),
     "undefine-source": lambda wish, ends, step: _undefine(ends.source, wish.name),
     "remove-leftover": lambda wish, ends, step: _remove(ends, step),

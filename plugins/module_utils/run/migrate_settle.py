@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 from typing import Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, live_migration
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, libvirt_api, live_migration
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Watched
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import settlement
@@ -19,6 +20,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends impo
 
 # How long the two sides may need until both agree: libvirt's keepalive gives up after 30 s.
 SETTLE_S = 35
+# How long a daemon whose connection broke may take to answer a new one.
+ANSWERS_S = 10
 
 
 def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
@@ -32,8 +35,7 @@ def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
         return
     words = watched.error or "libvirt reported success"
     if watched.stopped:
-        late = "timeout_s (%s) passed and the move was ended (%s); libvirt: %s"
-        words = late % (wish.timeout_s, watched.stopped, words)
+        words = "%s, and the move was ended (%s); libvirt: %s" % (watched.why, watched.stopped, words)
     where, remedy = settlement.told(outcome, here, there, ends.source.side, ends.dest.side)
     if outcome in (settlement.TWICE, settlement.UNKNOWN):
         raise CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
@@ -49,13 +51,20 @@ def _agreed(wish: Wish, ends: Ends, watched: Watched) -> bool:
 
 
 def both_say(wish: Wish, ends: Ends) -> Tuple[str, str]:
-    """What the source and the destination say of the domain; see plan/settlement.py for the words."""
+    """What the source and the destination say of the domain; see plan/settlement.py for the words.
+
+    A definition that was only kept, and cannot start, is as good as none.
+    """
     return _says(ends.source, wish.name), _says(ends.dest, wish.name)
 
 
 def _says(hv: Hypervisor, name: str) -> str:
     try:
-        dom = domains.find(hv, name)
-        return domains.status(dom).state if dom is not None else settlement.ABSENT
+        with libvirt_api.connected(hv, ANSWERS_S) as now:
+            dom = domains.find(now, name)
+            if dom is None:
+                return settlement.ABSENT
+            state = domains.status(dom).state
+            return settlement.ABSENT if state not in ACTIVE_STATES and moved_to(domains.read(dom)[0]) else state
     except HostError:
         return settlement.SILENT

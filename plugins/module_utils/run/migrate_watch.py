@@ -20,27 +20,30 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     live_migration,
     progress_file,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal as notebook
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.following import Follower
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES, PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import LEAVING
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
     LIVE,
     OFFLINE,
     Found,
-    Metrics,
     Sample,
     Wish,
     thin,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import impact, settlement, watching
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import ABORT, POSTCOPY, Act
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import impact, overdue, settlement, watching
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import recover
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing, migrate_recovery
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_metrics import live_metrics
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle import SETTLE_S, both_say
 
 # How long a living run may show nothing at all (it may be hashing a large image) before the one that watches gives up.
@@ -157,37 +160,58 @@ def _is_it_coming(wish: Wish, ends: Ends, record: Optional[MoveRecord]) -> None:
 
 
 def _follow(wish: Wish, ends: Ends, follower: Follower, record: Optional[MoveRecord]) -> None:
-    """A job that stands still is ended, if it is a dead run's: nobody else will. Raises CannotConverge when it does not end."""
+    """A dead run's job is treated as that run would have: nobody else does. Raises CannotConverge when it does not end."""
     watched = follower.watched
     subject = "%s to %s" % (wish.name, wish.host)
     ended = Ended()
+    late = overdue.rule(wish.timeout_s, wish.on_timeout)
     with progress_file.telling("kvm_migrate", wish.name) as tell:
 
         def on_sample(sample: Sample) -> None:
             tell(sample.progress(subject))
-            if record is not None and watched.stopped is None and watching.stalled(watched.samples):
-                watched.stopped = "stalled"
-                watched.error = follower.abort()
-                ended.begin()
+            overdue_act = None if ended.tried else late(follower.job_age_s())
+            act = watching.act_of(watched.samples, watched.stopped, overdue_act)
+            if act is not None and record is not None:
+                ended.tried = True
+                if _do(wish, ends, follower, act, record):
+                    watched.stopped, watched.why = act.what, act.why
+                if act.what == ABORT:
+                    ended.begin()
             elif ended.waited_s() > ENDS_S and not ended.forced:
                 ended.forced = True
                 _stop_half(wish, ends)
 
         follower.until_gone(on_sample, lambda: watched.error is not None or ended.waited_s() > ENDS_S + FORCED_S)
-    if watched.stopped and watched.error is None and follower.job() == watching.OUTGOING:
+    if watched.stopped == ABORT and watched.error is None and follower.job() == watching.OUTGOING:
         raise CannotConverge(
-            "End the move of %s, whose run is dead and which sent nothing" % wish.name,
+            "End the move of %s, whose run is dead (%s)" % (wish.name, watched.why),
             "libvirt on %s has cancelled it and still waits for %s" % (ends.source.side, ends.dest.side),
             "End the half that waits on %s (virsh destroy %s there), then run again" % (ends.dest.side, wish.name),
         )
 
 
+def _do(wish: Wish, ends: Ends, follower: Follower, act: Act, record: MoveRecord) -> bool:
+    """Whether it was done. The guest is paused only when that was noted before: a run after this one has to know that it
+    may let it go on. Post-copy needs a job that was begun for it; another goes on as it is."""
+    if act.what == ABORT:
+        follower.watched.error = follower.abort()
+        return True
+    if act.what == POSTCOPY:
+        return follower.postcopy() is None
+    note = notebook.survey(HERE, [], LEAVING, record.uuid)[1]
+    if note is None or both_say(wish, ends)[0] == PAUSED:
+        return False
+    notebook.keep(HERE, LEAVING, replace(note, paused=True))
+    return follower.pause() is None
+
+
 class Ended:
-    """How long ago the job was cancelled. forced: whether the half on the destination was ended too."""
+    """How long ago the job was cancelled. forced: whether the half on the destination was ended too. tried: whether something
+    was done about its age."""
 
     def __init__(self) -> None:
         self._since: Optional[float] = None
-        self.forced = False
+        self.forced = self.tried = False
 
     def begin(self) -> None:
         self._since = time.monotonic()
@@ -223,7 +247,11 @@ def _not_moved(wish: Wish, ends: Ends, follower: Follower, outcome: str, said: T
     attempted = "move %s live to %s" % (wish.name, ends.dest.side)
     words = follower.watched.error or follower.why_failed() or "it ended without moving the guest"
     if follower.watched.stopped:
-        words = "a move whose run is dead sent nothing for %d s and was ended: %s" % (watching.STALL_S, words)
+        words = "a move whose run is dead was ended (%s, %s): %s" % (
+            follower.watched.stopped,
+            follower.watched.why,
+            words,
+        )
     if outcome in (settlement.TWICE, settlement.UNKNOWN):
         return CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
     return HostError(attempted, ends.source.side, "%s. Now %s" % (words, where), remedy + settlement.advice(words))
@@ -253,19 +281,7 @@ def _told(wish: Wish, ends: Ends, found: Found, follower: Follower) -> Dict[str,
     if live:
         with contextlib.suppress(HostError):
             stats = live_migration.completed(ends.dest, wish.name)
-    last = watched.samples[-1] if watched.samples else None
-    metrics = Metrics(
-        mode=LIVE if live else OFFLINE,
-        total_ms=stats.get("time_elapsed", watched.wall_ms),
-        wall_ms=watched.wall_ms,
-        downtime_ms=stats.get("downtime"),
-        downtime_net_ms=stats.get("downtime_net"),
-        setup_ms=stats.get("setup_time"),
-        memory_bytes=stats.get("memory_processed", 0),
-        memory_total_bytes=stats.get("memory_total", 0),
-        disk_bytes=watched.completed.get("disk_processed", int(last.disk_processed_mib * 1024**2) if last else 0),
-        iterations=stats.get("memory_iteration"),
-    )
+    metrics = live_metrics(stats, watched, mode=LIVE if live else OFFLINE)
     return {
         "metrics": dict(metrics.as_dict(), **impact.figures(None)),
         "samples": [sample.as_dict() for sample in thin(watched.samples)],

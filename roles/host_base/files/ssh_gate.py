@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the key of a peer opens on this host: libvirt, and the image operations of kvm_migrate. Never a shell.
+"""What the key of a peer opens on this host: libvirt, and the image operations and the prober of kvm_migrate. Never a shell.
 
 sshd starts this as the forced command of the key. What the peer asked for stands in SSH_ORIGINAL_COMMAND; it is only
-read, never run: whatever is admitted starts one of two programs that are installed here. Every refusal goes to the
+read, never run: whatever is admitted starts one of three programs that are installed here. Every refusal goes to the
 journal (`journalctl -t kvmops-ssh-gate`). Standard library only, Python 3.8 and newer.
 """
 
@@ -15,20 +15,23 @@ import glob
 import importlib.machinery
 import importlib.util
 import inspect
+import ipaddress
 import json
 import os
 import re
 import shlex
+import socket
 import stat
 import sys
 import syslog
 from xml.etree import ElementTree
 
 FAR_SIDE = "/usr/local/lib/kvmops/far_side.py"
+PROBER = "/usr/local/lib/kvmops/prober.py"
 SETTINGS = "/etc/kvmops/ssh-gate.json"
 HELPERS = ("/usr/bin/virt-ssh-helper", "/usr/local/bin/virt-ssh-helper")
 URI = "qemu:///system"
-MARK = "kvmops-far-side"
+MARKS = {"kvmops-far-side": "far-side", "kvmops-prober": "prober"}
 POOL_FILES = ("/etc/libvirt/storage/*.xml", "/run/libvirt/storage/*.xml")
 ALWAYS = "/var/lib/libvirt"
 MAX_LINE = 1024**2
@@ -80,7 +83,7 @@ _OWN_KEY = "It is for libvirt and the copy of images between hypervisors; log in
 
 
 def asked(command):
-    """What the peer wants: ("libvirt", read-only) or ("far-side", protocol). Raises Refused."""
+    """What the peer wants: ("libvirt", read-only), ("far-side", protocol) or ("prober", protocol). Raises Refused."""
     if not command.strip():
         raise Refused("this key opens no shell", _OWN_KEY)
     libvirt = _libvirt(re.sub(" +", " ", command))
@@ -91,7 +94,7 @@ def asked(command):
     except ValueError:
         words = []
     if words[:2] == ["python3", "-c"]:
-        return _far_side(words[3:])
+        return _program(words[3:])
     raise Refused("this key does not run commands", _OWN_KEY + ", or set host_base_mesh_key_options")
 
 
@@ -117,10 +120,10 @@ def _libvirt(command):
     return None
 
 
-def _far_side(words):
-    if len(words) != 2 or words[0] != MARK or not re.fullmatch("[0-9]{1,4}", words[1]):
+def _program(words):
+    if len(words) != 2 or words[0] not in MARKS or not re.fullmatch("[0-9]{1,4}", words[1]):
         raise Refused("this key runs no programs of the caller; an older kvm_migrate sends such", ONE_VERSION)
-    return ("far-side", int(words[1]))
+    return (MARKS[words[0]], int(words[1]))
 
 
 # --- which paths are images -------------------------------------------------------------------------------------------
@@ -189,13 +192,18 @@ def _is(path, kind):
 # --- serving ----------------------------------------------------------------------------------------------------------
 
 
-def read_request(stream):
-    """The request of the peer. The program text before it is skipped: this host runs its own."""
+def skip_program(stream):
+    """The program text that the peer sends first is not run: this host runs its own."""
     line = stream.readline(32).strip()
     if not re.fullmatch(b"[0-9]{1,7}", line) or int(line) > MAX_PROGRAM:
         raise Refused("the request does not begin with the length of a program")
     if len(stream.read(int(line))) != int(line):
         raise Refused("the request ended early", "Run again")
+
+
+def read_request(stream):
+    """The image operation that the peer wants."""
+    skip_program(stream)
     try:
         request = json.loads(stream.readline(MAX_LINE))
         act, arguments = request["do"], request["with"]
@@ -265,14 +273,95 @@ def serve(protocol, program, stream, roots):
         return {"error": str(error)}
 
 
-def load_far_side(path=FAR_SIDE):
-    """The image operations, as they are installed here."""
-    spec = importlib.util.spec_from_loader("far_side", importlib.machinery.SourceFileLoader("far_side", path))
+# --- probing ----------------------------------------------------------------------------------------------------------
+
+# What plan/probe_request.py lets a user say, and nothing beyond.
+_NUMBERS = {"interval_ms": (5, 10000), "timeout_ms": (1, 60000)}
+_ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:.]{2,45}")
+_PATH = re.compile(r"/[!-~]{0,2000}")
+
+
+def read_probe(stream, resolve=socket.getaddrinfo, ours=None):
+    """The request for the prober, its address resolved. Refuses what is not the asking of another machine.
+
+    resolve: as socket.getaddrinfo. ours: whether an address is one of this host.
+    """
+    skip_program(stream)
+    try:
+        request = json.loads(stream.readline(MAX_LINE))
+        kind, address, port = request["type"], request["address"], request["port"]
+        expect, path, numbers = request["expect"], request["path"], {name: request[name] for name in _NUMBERS}
+        send, host = request["send"], request["host"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Refused("the request cannot be read") from None
+    if kind not in ("tcp", "icmp", "http"):
+        raise Refused("there is no probe %s" % printable(kind))
+    if not all(isinstance(one, str) and _ADDRESS.fullmatch(one) for one in (address, host)):
+        raise Refused("not a plain host name or address: %s" % printable(address), "Correct probe.address")
+    if not (port is None and kind == "icmp") and not _is_number(port, 1, 65535):
+        raise Refused("a port is a number from 1 to 65535")
+    if send is not None:
+        raise Refused("this key sends no text to others", "Leave probe.send out, or ask from the source")
+    if not isinstance(path, str) or not _PATH.fullmatch(path):
+        raise Refused("not a plain path: %s" % printable(path), "Correct probe.url")
+    if not (expect is None or (isinstance(expect, str) and len(expect) <= 1000)):
+        raise Refused("what is expected is a short text")
+    for name, (least, most) in _NUMBERS.items():
+        if not _is_number(numbers[name], least, most):
+            raise Refused("%s is a number from %d to %d" % (name, least, most))
+    target = _target(address, resolve, is_ours if ours is None else ours)
+    return dict(numbers, type=kind, address=target, port=port, expect=expect, path=path, send=None, host=host)
+
+
+def _is_number(value, least, most):
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _target(address, resolve, ours):
+    """The one address that will be asked: what a name means is looked up once, so that it cannot change after it was judged."""
+    try:
+        target = resolve(address, None, type=socket.SOCK_STREAM)[0][4][0]
+        plain = ipaddress.ip_address(target.partition("%")[0])
+    except (OSError, ValueError, UnicodeError) as error:
+        raise Refused("%s: %s" % (printable(address), error), "Correct probe.address") from None
+    plain = getattr(plain, "ipv4_mapped", None) or plain
+    special = plain.is_loopback or plain.is_unspecified or plain.is_multicast or plain.is_link_local
+    if special or ours(str(plain)):
+        raise Refused("%s is not the address of a guest" % printable(target), "Correct probe.address")
+    return str(plain)
+
+
+def is_ours(address):
+    """Whether this host has the address: only then a socket can be bound to it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as one:
+        try:
+            one.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def probe(protocol, program, stream):
+    """Ask as long as the peer listens. Raises Refused."""
+    if protocol != program.PROTOCOL:
+        raise Refused("this host speaks protocol %d of the prober, not %d" % (program.PROTOCOL, protocol))
+    request = read_probe(stream)
+    tell(syslog.LOG_INFO, "probe %s of %s" % (request["type"], request["address"]))
+    program.serve(request, stream.fileno())
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def load_program(name, path):
+    """One of the programs, as it is installed here."""
+    spec = importlib.util.spec_from_loader(name, importlib.machinery.SourceFileLoader(name, path))
     program = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(program)
     except (OSError, SyntaxError) as error:
-        raise Refused("the image operations cannot be loaded here: %s" % error)
+        raise Refused("%s cannot be loaded here: %s" % (path, error))
     return program
 
 
@@ -302,7 +391,10 @@ def main():
     if what == "libvirt":
         return _libvirt_transport(detail)
     try:
-        answer = serve(detail, load_far_side(), sys.stdin.buffer, image_roots())
+        if what == "prober":
+            probe(detail, load_program("prober", PROBER), sys.stdin.buffer)
+            return 0
+        answer = serve(detail, load_program("far_side", FAR_SIDE), sys.stdin.buffer, image_roots())
     except Refused as refused:
         tell(syslog.LOG_WARNING, "refused: %s" % refused.reason)
         answer = {"error": "refused by the ssh gate: %s." % refused}

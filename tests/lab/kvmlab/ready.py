@@ -34,8 +34,8 @@ def key() -> str:
     parts = [FORMAT, PLAYBOOK, inventory.render(Shape(()), LabPaths("any"))]
     sources = [REPOSITORY / "playbooks/site.yml"]
     sources += [*(REPOSITORY / "playbooks/templates").glob("*"), *(REPOSITORY / "roles").rglob("*")]
-    # The role host_base installs this one.
-    sources += [REPOSITORY / "plugins/module_utils/host/far_side.py"]
+    # The role host_base installs these.
+    sources += [REPOSITORY / "plugins/module_utils/host" / name for name in ("far_side.py", "prober.py")]
     sources += [Path(PLAYBOOK)] if Path(PLAYBOOK).is_file() else []
     for path in sorted(path for path in sources if path.is_file()):
         parts += [os.path.relpath(path, REPOSITORY), hashlib.sha256(path.read_bytes()).hexdigest()]

@@ -11,13 +11,17 @@ import inspect
 import io
 import json
 import shlex
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Tuple
 
 import pytest
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side, files
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side, files, prober, probing
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import Probe
 
 FILE = Path(__file__).parents[4] / "roles" / "host_base" / "files" / "ssh_gate.py"
 
@@ -33,6 +37,7 @@ def load() -> ModuleType:
 gate = load()
 UUID = "11111111-2222-3333-4444-555555555555"
 FAR = " ".join(shlex.quote(word) for word in files._FAR_SIDE)
+PROBE = " ".join(shlex.quote(word) for word in probing._PROBER)
 
 # As libvirt 9.0 and 11.3 send it; 8.0 and 10.0 have the same source text.
 NETCAT = (
@@ -58,6 +63,7 @@ ADMITTED = {
     "netcat by path": ("sh -c '%s'" % NETCAT.replace("'nc'", "'/bin/nc.openbsd'"), ("libvirt", False)),
     "netcat, modular daemon": ("sh -c '%s'" % NETCAT.replace("libvirt-sock", "virtqemud-sock"), ("libvirt", False)),
     "image operations": (FAR, ("far-side", far_side.PROTOCOL)),
+    "the prober": (PROBE, ("prober", prober.PROTOCOL)),
     "image operations of another protocol": ("python3 -c x kvmops-far-side 9", ("far-side", 9)),
 }
 
@@ -89,6 +95,8 @@ REFUSED = {
     "a program": ("python3 -c 'import os; os.system(\"id\")'", "runs no programs"),
     "a program with another mark": ("python3 -c x kvmops 1", "runs no programs"),
     "a program and more": (FAR + " x", "runs no programs"),
+    "the prober and more": (PROBE + " x", "runs no programs"),
+    "the prober and a shell": (PROBE + "; id", "runs no programs"),
     "a program and a shell": (FAR + "; id", "runs no programs"),
     "a protocol that is no number": ("python3 -c x kvmops-far-side 1a", "runs no programs"),
     "another python": ("python3.11 -c x kvmops-far-side 1", "does not run commands"),
@@ -311,3 +319,117 @@ def test_this_is_protocol_2() -> None:
 
 def test_foreign_text_is_made_harmless() -> None:
     assert "\n" not in gate.printable("a\nb\x1b[31m") and len(gate.printable("x" * 999)) == 200
+
+
+NAMES = {
+    "web1.example": "10.0.0.5",
+    "rebound.example": "127.0.0.1",
+    "v6.example": "fd00::5",
+    "mapped": "::ffff:127.0.0.1",
+}
+OURS = ("10.0.0.1", "fd00::1")
+
+
+def resolve(address: str, port: None, **how: Any) -> Any:
+    if not address[0].isdigit() and ":" not in address and address not in NAMES:
+        raise OSError("Name or service not known")
+    return [(2, 1, 6, "", (NAMES.get(address, address), 0))]
+
+
+def sent(request: Any) -> io.BytesIO:
+    """The request behind hostile program text."""
+    text = b"import os; os.system('id > /root/hacked')"
+    return io.BytesIO(b"%d\n%s%s\n" % (len(text), text, json.dumps(request).encode()))
+
+
+def read(**more: Any) -> Any:
+    asked = dict(Probe("tcp", "10.0.0.5", 22).request(), **more)
+    return gate.read_probe(sent(asked), resolve, lambda address: address in OURS)
+
+
+def test_probes_are_admitted_with_their_address_resolved() -> None:
+    assert read() == Probe("tcp", "10.0.0.5", 22).request()
+    assert read(type="icmp", port=None)["port"] is None
+    web = Probe("http", "web1.example", 8080, "/health?x=1", expect="204", interval_ms=5, timeout_ms=60000).request()
+    told = gate.read_probe(sent(web), resolve, lambda address: False)
+    assert told == dict(web, address="10.0.0.5") and told["host"] == "web1.example"
+    assert read(address="v6.example")["address"] == "fd00::5"
+
+
+@pytest.mark.parametrize(
+    "more, reason",
+    [
+        ({"type": "agent"}, "no probe"),
+        ({"type": ["tcp"]}, "no probe"),
+        ({"address": "-oProxyCommand=id"}, "not a plain host name"),
+        ({"address": "a\r\nX: y"}, "not a plain host name"),
+        ({"address": None}, "not a plain host name"),
+        ({"host": "a\r\nX: y"}, "not a plain host name"),
+        ({"address": "nobody.example"}, "not known"),
+        ({"address": "127.0.0.1"}, "not the address of a guest"),
+        ({"address": "rebound.example"}, "not the address of a guest"),
+        ({"address": "mapped"}, "not the address of a guest"),
+        ({"address": "0.0.0.0"}, "not the address of a guest"),
+        ({"address": "169.254.169.254"}, "not the address of a guest"),
+        ({"address": "fe80::1%eth0"}, "not a plain host name"),
+        ({"address": "224.0.0.1"}, "not the address of a guest"),
+        ({"address": "10.0.0.1"}, "not the address of a guest"),
+        ({"address": "fd00::1"}, "not the address of a guest"),
+        ({"port": None}, "a port is"),
+        ({"port": 0}, "a port is"),
+        ({"port": True}, "a port is"),
+        ({"port": "22"}, "a port is"),
+        ({"send": "DELETE / HTTP/1.0"}, "sends no text"),
+        ({"path": "x"}, "not a plain path"),
+        ({"path": "/ HTTP/1.0\r\nX: y"}, "not a plain path"),
+        ({"expect": 200}, "short text"),
+        ({"interval_ms": 1}, "interval_ms is"),
+        ({"timeout_ms": 10**9}, "timeout_ms is"),
+        ({"timeout_ms": 1.5}, "timeout_ms is"),
+    ],
+)
+def test_probes_that_are_refused(more: Any, reason: str) -> None:
+    with pytest.raises(gate.Refused, match=reason) as refused:
+        read(**more)
+    assert refused.value.remedy
+
+
+@pytest.mark.parametrize("request_", [None, [], {}, {"type": "tcp"}])
+def test_probes_that_are_none(request_: Any) -> None:
+    with pytest.raises(gate.Refused, match="cannot be read"):
+        gate.read_probe(sent(request_), resolve, lambda address: False)
+
+
+def test_a_prober_of_another_protocol_says_what_to_do() -> None:
+    with pytest.raises(gate.Refused, match="protocol %d of the prober" % prober.PROTOCOL) as refused:
+        gate.probe(prober.PROTOCOL + 1, prober, io.BytesIO())
+    assert "kvmops.fleet.site" in str(refused.value)
+
+
+def test_an_address_of_this_host_is_known() -> None:
+    assert gate.is_ours("127.0.0.1") and not gate.is_ours("198.51.100.77")
+
+
+def test_the_gate_runs_the_prober_that_is_installed() -> None:
+    """Over real pipes: the hostile text is not run, the beat is."""
+    script = (
+        "import sys; sys.argv = ['x']; gate = __import__('importlib.util').util\n"
+        "spec = gate.spec_from_file_location('g', %r); g = gate.module_from_spec(spec); spec.loader.exec_module(g)\n"
+        "g._target = lambda address, resolve, ours: address\n"
+        "g.probe(%d, g.load_program('prober', %r), sys.stdin.buffer)\n"
+    ) % (str(FILE), prober.PROTOCOL, inspect.getsourcefile(prober))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asked = Probe("tcp", "127.0.0.1", listener.getsockname()[1], interval_ms=10).request()
+        words = [sys.executable, "-c", script]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin and process.stdout
+            process.stdin.write(sent(asked).getvalue())
+            process.stdin.flush()
+            assert "ready" in json.loads(process.stdout.readline())
+            assert json.loads(process.stdout.readline())[1] < 1
+            process.stdin.write(b"c\n")
+            process.stdin.flush()
+            assert any("clock" in json.loads(line) for line in process.stdout)
+            process.stdin.close()
+            process.stdout.read()
+        assert process.returncode == 0

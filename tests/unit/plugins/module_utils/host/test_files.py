@@ -190,3 +190,12 @@ def test_ssh_gets_every_word_quoted() -> None:
     assert command[-1] == "python3 -c 'a b;c'"
     assert command[command.index("-p") + 1] == "2222"
     assert "-oStrictHostKeyChecking=yes" in command and "-oBatchMode=yes" in command
+
+
+def test_a_setting_of_the_kernel_is_told_and_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting, secret = tmp_path / "setting", tmp_path / "secret"
+    setting.write_text("1\n")
+    secret.write_text("secret\n")
+    monkeypatch.setattr(far_side, "SETTINGS", (str(setting),))
+    seen = far_side.look([str(setting), str(secret), str(tmp_path / "none")])
+    assert [facts.get("value") for facts in seen.values()] == ["1", None, None]

@@ -14,12 +14,12 @@ import statistics
 import threading
 import time
 from dataclasses import replace
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Sequence
 
 import pytest
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import probing
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, Place
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.probing import Asking, asking
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import Probe, Shot
@@ -141,7 +141,8 @@ def test_a_name_that_does_not_resolve_is_said() -> None:
 
 def test_a_host_that_refuses_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the ssh gate does: words on standard error, no answer."""
-    monkeypatch.setattr(probing, "_BOOTSTRAP", "import sys; sys.exit('gate: this key does not run commands')")
+    words = ("python3", "-c", "import sys; sys.exit('gate: this key does not run commands')")
+    monkeypatch.setattr(probing, "_PROBER", words)
     with pytest.raises(HostError) as failure, asking(HERE, probe(port=1)):
         pass
     assert "this key does not run commands" in str(failure.value)
@@ -153,3 +154,20 @@ def test_it_ends_when_nobody_listens_any_more() -> None:
         until_seen(one, 2)
         process = one._process
     assert process.returncode == 0
+
+
+class Elsewhere(Place):
+    """A place with a clock that is 1000 s ahead of ours."""
+
+    def command(self, argv: Sequence[str]) -> Sequence[str]:
+        shift = "import time; ours = time.monotonic; time.monotonic = lambda: ours() + 1000; "
+        return [word.replace("import sys;", shift + "import sys;", 1) for word in argv]
+
+
+def test_the_clock_of_another_host_is_set_right() -> None:
+    began = time.monotonic()
+    with server(lambda one: None) as port, asking(Elsewhere("kvm2", ssh="root@kvm2"), probe(port=port)) as one:
+        until_seen(one, 5)
+        assert one.seen.offset_s == pytest.approx(1000, abs=0.2)
+        shots = one.seen.shots(began)
+    assert 0 < shots[0].at_ms < (time.monotonic() - began) * 1000

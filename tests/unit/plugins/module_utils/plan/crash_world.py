@@ -11,6 +11,7 @@ import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Iterator, List, Optional
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import GUARD
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import temporary_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import (
     BEGUN,
@@ -32,12 +33,15 @@ FULL_MIB = 100
 
 @dataclass
 class Host:
-    """state: running, halted (paused by a migration), off, or None. files: path -> facts."""
+    """state: running, halted (paused by a migration), off, kept (off and marked), or None. files: path -> facts.
+
+    aside: whether the definition was put aside, to be kept."""
 
     state: Optional[str] = None
     autostart: bool = False
     files: Dict[str, Dict[str, Any]] = field(default_factory=dict)
     note: Optional[Dict[str, Any]] = None
+    aside: bool = False
 
     def put(self, path: str, mib: float) -> None:
         World.inodes += 1
@@ -55,7 +59,7 @@ class World:
     def found(self) -> Found:
         told = {"images": self._files(self.source), "images_there": self._files(self.dest)}
         domain = {"disks": [{"target": "vda", "source": DISK}], "firmware": {"kind": "efi"}}
-        ends = {"source": _words(self.source), "dest": _words(self.dest)}
+        ends = {"source": _words(self.source, "kvm2"), "dest": _words(self.dest, "kvm1")}
         found = found_of(dict(told, domain=domain, **ends))
         return replace(found, leaving=journal_of(self.source.note), arriving=journal_of(self.dest.note))
 
@@ -65,11 +69,14 @@ class World:
         return {path: host.files.get(path, {"exists": False, "size_mib": 0}) for path in paths}
 
 
-def _words(host: Host) -> Dict[str, Any]:
-    states = {"halted": "paused", "off": "shutoff"}
+def _words(host: Host, other: str) -> Dict[str, Any]:
+    states = {"halted": "paused", "off": "shutoff", "kept": "shutoff"}
     words: Dict[str, Any] = {"state": states.get(host.state or "", host.state), "autostart": host.autostart}
     if host.state == "halted":
         words["reason"] = "migration"
+    if host.state == "kept":
+        guard = {"target": "vdz", "source": GUARD % ("web1", other), "format": "raw", "readonly": True}
+        words["domain"] = {"metadata": {"moved_to": other}, "disks": [guard]}
     return words
 
 
@@ -101,6 +108,9 @@ def _take(world: World, move: MovePlan) -> Iterator[str]:
     note = replace(move.journal, run="x")
     world.source.note = note.as_dict()
     yield "note begun"
+    if any(step.action == "keep-definition" for step in note.closing):
+        world.source.aside = True
+        yield "definition put aside"
     if note.mode == OFFLINE:
         world.dest.note = note.as_dict()
         yield "note begun there"
@@ -179,6 +189,9 @@ def _closing(world: World, step: Step) -> Iterator[str]:
         world.dest.autostart = True
     elif step.action == "remove-source-disk":
         world.source.files.pop(step.args["path"], None)
+    elif step.action == "keep-definition":
+        assert world.source.aside or world.source.state == "off", "there is none"
+        world.source.state, world.source.autostart, world.source.aside = "kept", False, False
     yield step.action
 
 
@@ -201,6 +214,7 @@ def _forget(world: World, step: Step) -> None:
         world.dest.note = None
     if "leaving" in step.args["roles"]:
         world.source.note = None
+        world.source.aside = False
 
 
 _CLEANING: Dict[str, Any] = {

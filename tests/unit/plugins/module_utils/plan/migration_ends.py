@@ -20,6 +20,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import Dom
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.hosting import Demands, Hosting
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import End, Found, Wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.prediction import Load
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool
 
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -46,6 +47,7 @@ def found_of(case: Mapping[str, Any]) -> Found:
         demands=Demands(**case.get("demands", {})),
         block_jobs=case.get("block_jobs", {}),
         reached_at=tuple(case["reached_at"]) if "reached_at" in case else None,
+        load=Load(**case.get("load", {})),
     )
 
 

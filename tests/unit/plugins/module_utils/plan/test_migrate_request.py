@@ -18,7 +18,11 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.overdue import r
 def params(**said: Any) -> Dict[str, Any]:
     return dict(
         {"name": "web1", "host": "kvm2", "mode": "auto", "storage": "auto", "on_timeout": "abort"},
-        **said,
+        **{
+            "policy": "balanced",
+            "allow_postcopy": False,
+            **said,
+        },
     )
 
 
@@ -43,6 +47,8 @@ def params(**said: Any) -> Dict[str, Any]:
         ({"network_map": {"br0": 7}}, "network_map has 'br0': 7; give names in quotes"),
         ({"network_map": {"br0": ""}}, "network_map has 'br0': ''"),
         ({"pool_map": {"default": "/srv/fast"}}, "pool_map[default] is '/srv/fast'; a name may not hold '/'"),
+        ({"link_mib_s": 0}, "link_mib_s is 0"),
+        ({"schedule": {"pause_most_ms": 0}}, "schedule.pause_most_ms is 0"),
     ],
 )
 def test_refused(said: Dict[str, Any], words: str) -> None:
@@ -98,4 +104,5 @@ def test_the_certificate_bears_the_name_by_which_libvirt_is_reached(said: Dict[s
 def test_overdue_only_after_the_time_given() -> None:
     assert rule(None, "abort")(1e9) is None
     assert rule(10, "pause")(9.9) is None
-    assert rule(10, "pause")(10.1) == "pause"
+    late = rule(10, "pause")(10.1)
+    assert late is not None and late.what == "pause" and "timeout_s (10) passed" in late.why

@@ -13,6 +13,7 @@ from typing import Any, Mapping
 import pytest
 import yaml
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import NOTE
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import (
     CannotConverge,
     KvmError,
@@ -49,6 +50,11 @@ def test_case(case: Mapping[str, Any]) -> None:
             assert any(phrase in words for words in move.plan.words), (phrase, move.plan.words)
         for phrase in expect.get("warnings", []):
             assert any(phrase in warning for warning in move.plan.warnings), move.plan.warnings
+        noticed = [concern.id for concern in move.concerns if concern.level != NOTE]
+        assert noticed == expect.get("noticed", noticed)
+        choices = [choice.what for choice in move.how.chosen.choices] if move.how else []
+        for choice in expect.get("choices", []):
+            assert choice in choices, choices
         ways = {disk.target: disk.way for disk in move.moves}
         assert ways == expect.get("storage", ways)
         for step in move.plan.steps:

@@ -56,7 +56,7 @@ def test_case(case: Mapping[str, Any]) -> None:
 def test_each_concern_is_provoked_by_a_case() -> None:
     """A concern that no case provokes is a promise nobody would miss. Those beside the move have tests where they arise."""
     provoked = {name for case in CASES for name in case["expect"].get("told", [])}
-    provoked |= {name for case in OTHER_CASES for name in case["expect"].get("refused", [])}
+    provoked |= {name for case in OTHER_CASES for key in ("refused", "noticed") for name in case["expect"].get(key, [])}
     assert provoked == set(CATALOGUE) - {entry.id for entry in BESIDE}
 
 

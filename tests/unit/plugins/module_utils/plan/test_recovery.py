@@ -40,7 +40,7 @@ from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.migra
 
 DOCS = Path(__file__).parents[5] / "docs" / "recovery.md"
 STATES = (recovery.MISSING, recovery.OFF, recovery.HALTED, recovery.ACTIVE)
-KEEPS = ("nothing", "disks")
+KEEPS = ("nothing", "definition", "disks")
 
 
 def moments(state: str, keep: str) -> List[Tuple[str, World]]:
@@ -54,11 +54,11 @@ def moments(state: str, keep: str) -> List[Tuple[str, World]]:
 
 def check_moved(world: World, keep: str) -> None:
     assert world.dest.state in ("running", "off") and world.dest.autostart
-    assert world.source.state is None
+    assert world.source.state == ("kept" if keep == "definition" else None)
     assert (DISK in world.source.files) is (keep == "disks")
     assert DISK in world.dest.files
     assert not [path for path in (*world.source.files, *world.dest.files) if "kvmops-part" in path]
-    assert world.source.note is None and world.dest.note is None
+    assert world.source.note is None and world.dest.note is None and not world.source.aside
 
 
 def recovered(world: World, keep: str) -> bool:
@@ -92,7 +92,7 @@ def test_the_module_is_killed_at_any_moment(state: str, keep: str) -> None:
             assert recovered(world, keep), moment
 
 
-@pytest.mark.parametrize(("state", "keep"), [("running", "nothing"), ("off", "nothing"), ("running", "disks")])
+@pytest.mark.parametrize(("state", "keep"), [("running", "nothing"), ("off", "nothing"), ("running", "definition")])
 def test_and_killed_again_while_it_recovers(state: str, keep: str) -> None:
     for moment, stopped in moments(state, keep):
         for first in settle_libvirt(stopped):
@@ -220,3 +220,26 @@ def test_a_note_survives_its_file() -> None:
     assert journal_of(kept.as_dict()) == kept and journal_of(None) is None
     with pytest.raises(ValueError, match="unknown phase"):
         journal_of(dict(kept.as_dict(), phase="x"))
+
+
+PAUSED_BY_HAND = {"state": "paused"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "here", "there", "steps"),
+    [
+        (True, {"state": None}, PAUSED_BY_HAND, ["resume-dest", "forget"]),
+        (False, {"state": None}, PAUSED_BY_HAND, ["forget"]),
+        (True, {"state": None}, {"state": "running"}, ["forget"]),
+        (True, PAUSED_BY_HAND, {"state": None}, ["resume-source", "forget"]),
+        (False, PAUSED_BY_HAND, {"state": None}, ["forget"]),
+        (True, PAUSED_BY_HAND, {"state": "paused", "reason": "migration"}, ["stop-dest", "resume-source", "forget"]),
+        (True, {"state": "running"}, {"state": None}, ["forget"]),
+    ],
+)
+def test_only_what_the_move_itself_paused_goes_on(ours: bool, here: object, there: object, steps: List[str]) -> None:
+    found = found_of({"source": here, "dest": there})
+    if here == {"state": None}:
+        found = replace(found, source=replace(found.source, domain=None, status=None))
+    found = replace(found, leaving=note(phase=HANDING_OVER, paused=ours, created=()))
+    assert [step.action for step in recovery.recover(wish_of({}), found).steps] == steps

@@ -69,3 +69,5 @@ def test_every_outcome_names_the_hosts_and_the_next_step() -> None:
 def test_advice_reads_libvirts_words() -> None:
     assert "Free room" in advice("internal error: No space left on device")
     assert "journal" in advice("End of file while reading data: Input/output error")
+    assert "QEMU on the destination" in advice("internal error: QEMU unexpectedly closed the monitor (vm='web1')")
+    assert "Somebody ended the job" in advice("operation aborted: job 'migration out' canceled by client")

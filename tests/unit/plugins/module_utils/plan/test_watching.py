@@ -15,14 +15,18 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import C
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, Found, Sample
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing, record_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import Act
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import plan_move
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.watching import (
     GO,
     WATCH,
+    act_of,
     answer,
     closing_steps,
     has_arrived,
     plan_watch,
+    same_course,
     stalled,
     stayed_disks,
 )
@@ -134,3 +138,36 @@ def test_disks_that_were_left_by_others_are_named() -> None:
     assert stayed_disks(found("running", None), {WEB: facts()}, there) == [WEB]
     assert stayed_disks(found("running", None), {WEB: facts()}, {WEB: facts()}) == [], "shared"
     assert stayed_disks(found("running", None), {WEB: facts(exists=False)}, there) == []
+
+
+@pytest.mark.parametrize(
+    ("stopped", "late", "still", "expected"),
+    [
+        (None, None, False, None),
+        (None, None, True, "abort"),
+        (None, "pause", False, "pause"),
+        (None, "abort", True, "abort"),
+        ("pause", "pause", False, None),
+        ("pause", "pause", True, "abort"),
+        ("abort", "abort", True, None),
+        ("postcopy", "postcopy", True, None),  # what is left of it is on both hosts
+    ],
+)
+def test_what_is_done_about_a_dead_runs_job(
+    stopped: Optional[str], late: Optional[str], still: bool, expected: Optional[str]
+) -> None:
+    rows = [Sample(at_ms, "memory", 10 if still else 10 + at_ms, 5, 1, 0, 0, 0, 1) for at_ms in (0, 15_000, 31_000)]
+    told = act_of(rows, stopped, Act(late, "timeout_s (5) passed") if late else None)
+    assert (told.what if told else None) == expected
+    assert act_of([], None, Act("abort", "x")) is None
+
+
+def test_what_a_running_guest_changes_between_two_looks_is_the_same_course() -> None:
+    def plan(words: str, **args: Any) -> Plan:
+        return Plan(steps=(Step("migrate", words, {"copy": ("vda",), **args}),))
+
+    first = plan("move it, about 9 s", allocated=20, connections=2)
+    assert same_course(first, plan("move it, about 12 s", allocated=21, connections=0))
+    assert not same_course(first, plan("move it, about 9 s", allocated=20, connections=2, redirect="other"))
+    assert not same_course(first, Plan())
+    assert not same_course(first, Plan(steps=(Step("define", "move it, about 9 s", first.steps[0].args),)))

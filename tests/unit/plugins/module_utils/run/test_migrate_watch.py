@@ -44,7 +44,7 @@ class Source:
 
     def __init__(self, lasts: Optional[int], grows: bool = True, says: Tuple[str, str] = ("absent", "running")) -> None:
         self.left, self.grows, self.after = lasts, grows, says
-        self.sent, self.aborted = 1 << 20, 0
+        self.sent, self.aborted, self.suspended, self.refuses_postcopy = 1 << 20, 0, 0, 0
 
     @property
     def going(self) -> bool:
@@ -66,11 +66,21 @@ class Source:
         self.left = self.left - 1 if self.left is not None else None
         self.sent += (1 << 20) if self.grows else 0
         operation = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
-        return {"type": 2, "operation": operation, "memory_total": 1 << 30, "memory_processed": self.sent}
+        sizes = {"memory_total": 1 << 30, "memory_processed": self.sent}
+        return {"type": 2, "operation": operation, "time_elapsed": 60_000, **sizes}
 
     def abortJob(self) -> None:
         self.aborted += 1
         self.left, self.after = 0, ("running", "absent")
+
+    def suspend(self) -> None:
+        """It stays paused there, as on some releases it does."""
+        self.suspended += 1
+        self.left, self.after = 3, ("absent", "paused")
+
+    def migrateStartPostCopy(self, flags: int) -> None:
+        self.refuses_postcopy += 1
+        raise refuse("VIR_ERR_OPERATION_INVALID", "the migration was not begun for it")
 
     def domainEventRegisterAny(self, *words: Any) -> int:
         return 1
@@ -103,16 +113,25 @@ def fixture_small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     yield cleaned
 
 
-def watch(monkeypatch: pytest.MonkeyPatch, source: Source, dest: Any = None) -> Any:
+def watch(monkeypatch: pytest.MonkeyPatch, source: Source, dest: Any = None, **wished: Any) -> Any:
+    notes = [NOTE]
+    monkeypatch.setattr(migrate_watch.notebook, "survey", lambda place, paths, role, uuid: ({}, notes[-1]))
+
+    def keep(place: Any, role: str, note: Any) -> None:
+        assert source.suspended == 0, "paused before it was noted"
+        notes.append(note)
+
+    monkeypatch.setattr(migrate_watch.notebook, "keep", keep)
+
     def afterwards(wish: Any, ends: Any) -> Found:
         here, there = (None if word == "absent" else word for word in source.says())
         ends_now = found_of({"source": {"state": here}, "dest": {"state": there}, "domain": {}})
-        return replace(ends_now, leaving=NOTE if guest_lock.standing("web1").record else None)
+        return replace(ends_now, leaving=notes[-1] if guest_lock.standing("web1").record else None)
 
     monkeypatch.setattr(migrate_watch, "both_say", lambda wish, ends: source.says())
     monkeypatch.setattr(migrate_watch, "observe_ends", afterwards)
     ends = Ends(Hypervisor("a", "kvm1", source), Hypervisor("b", "kvm2", dest), HERE)
-    return migrate_watch.take(WISH, ends, found())
+    return migrate_watch.take(wish_of(wished), ends, found())
 
 
 def found() -> Found:
@@ -143,7 +162,9 @@ def test_one_that_stands_still_is_ended_and_taken_back(monkeypatch: pytest.Monke
     source = Source(lasts=None, grows=False)
     with pytest.raises(HostError) as failure:
         watch(monkeypatch, source)
-    assert "whose run is dead sent nothing for" in str(failure.value) and "operation aborted" in str(failure.value)
+    assert "whose run is dead was ended (abort, it sent nothing for" in str(
+        failure.value
+    ) and "operation aborted" in str(failure.value)
     assert "the guest is running on kvm1" in str(failure.value)
     assert source.aborted == 1 and cleaned == ["forget"] and list(Path(guest_lock.FOLDER).iterdir()) == []
 
@@ -198,3 +219,41 @@ def test_a_living_run_that_moves_it_elsewhere_is_told(monkeypatch: pytest.Monkey
         with pytest.raises(CannotConverge) as refusal:
             watch(monkeypatch, Source(lasts=None))
     assert "is moving it to kvm3" in str(refusal.value)
+
+
+def test_a_dead_runs_move_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch, cleaned: List[str]) -> None:
+    """It counts from the begin of the job, a minute ago, and not from when this run came."""
+    left_by_a_dead_run()
+    source = Source(lasts=None)
+    with pytest.raises(HostError) as failure:
+        watch(monkeypatch, source, timeout_s=50, on_timeout="abort")
+    assert "was ended (abort, timeout_s (50) passed)" in str(failure.value)
+    assert source.aborted == 1 and cleaned == ["forget"]
+
+
+def test_in_time_it_is_left_alone(monkeypatch: pytest.MonkeyPatch, cleaned: List[str]) -> None:
+    left_by_a_dead_run()
+    source = Source(lasts=6)
+    assert watch(monkeypatch, source, timeout_s=90)["ended_by"] is None and source.aborted == 0
+
+
+def test_or_paused_noted_first_and_let_go_on(monkeypatch: pytest.MonkeyPatch, cleaned: List[str]) -> None:
+    left_by_a_dead_run()
+    source = Source(lasts=None)
+    told = watch(monkeypatch, source, timeout_s=50, on_timeout="pause")
+    assert source.suspended == 1 and source.aborted == 0 and told["ended_by"] == "pause"
+    assert cleaned == ["resume-dest", "forget"] and "let web1 go on on kvm2" in told["closed"][0]
+
+
+def test_or_left_going_when_post_copy_is_refused(monkeypatch: pytest.MonkeyPatch, cleaned: List[str]) -> None:
+    left_by_a_dead_run()
+    source = Source(lasts=8)
+    told = watch(monkeypatch, source, timeout_s=50, on_timeout="postcopy")
+    assert source.refuses_postcopy == 1 and told["ended_by"] is None and source.aborted == 0
+
+
+def test_a_strangers_move_has_no_timeout(monkeypatch: pytest.MonkeyPatch, cleaned: List[str]) -> None:
+    source = Source(lasts=6)
+    monkeypatch.setattr(migrate_watch, "_is_it_coming", lambda wish, ends, record: None)
+    assert watch(monkeypatch, source, timeout_s=50, on_timeout="pause")["watched"]
+    assert source.aborted == source.suspended == 0

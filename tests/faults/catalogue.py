@@ -1,0 +1,255 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The faults as data: what is done, when, and what must be true afterwards. Numbers M… are those of issue 4's catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional, Sequence, Tuple
+
+LIVE, OFFLINE, REFUSED = "live", "offline", "refused"
+HERE, THERE = "kvm1", "kvm2"
+WHILE_IT_COPIES = ("set-up", "disk", "memory")
+RUN_AGAIN = "run again"
+STAYS = r"the guest is running on kvm1"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """done: in words, for the page. inject: a name of inject.py or refusals.py. phases: from which the moment is drawn.
+
+    owner: who has the guest once the fault is over; None leaves it open (one of the two). off: whether it is shut off then.
+    fails: whether the task does; None leaves that open. says: what its message must hold, each a pattern.
+    clean: whether nothing may be left before the second run. follows: the second run begins at once, while the move goes on.
+    small: the disk goes to a file system of 120 MiB. cmdline: of the guest. link: the rate of the source's link. args: of the task.
+    ids: the concerns with which it is refused.
+    """
+
+    id: str
+    done: str
+    inject: str
+    kind: str = LIVE
+    phases: Sequence[str] = WHILE_IT_COPIES
+    owner: Optional[str] = HERE
+    off: bool = False
+    fails: Optional[bool] = True
+    says: Sequence[str] = ()
+    clean: bool = True
+    follows: bool = False
+    worst: bool = False
+    small: bool = False
+    cmdline: Optional[str] = None
+    link: Optional[str] = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    ids: Sequence[str] = ()
+
+
+_STAYED = ("move web1 live to kvm2", STAYS, RUN_AGAIN)
+
+FAULTS: Tuple[Fault, ...] = (
+    Fault(
+        "M1", "QEMU on the destination: SIGKILL", "kill_there", says=(*_STAYED, "QEMU on the destination"), worst=True
+    ),
+    Fault(
+        "M3",
+        "QEMU on the source: SIGKILL",
+        "kill_here",
+        off=True,
+        says=("move web1 live to kvm2", r"runs on neither side; its definition and disks are on kvm1", "start it"),
+        worst=True,
+    ),
+    Fault(
+        "M4",
+        "libvirt's daemon on the source: SIGKILL",
+        "daemon_here",
+        says=_STAYED,
+        worst=True,
+    ),
+    Fault(
+        "M5", "libvirt's daemon on the destination: SIGKILL", "daemon_there", says=_STAYED[:2], clean=False, worst=True
+    ),
+    Fault(
+        "M7a",
+        "Ansible on the controller: SIGKILL",
+        "kill_controller",
+        owner=None,
+        fails=None,
+        clean=False,
+        follows=True,
+        worst=True,
+    ),
+    Fault("M7b", "the module on the source: SIGKILL", "kill_module", owner=None, clean=False, follows=True, worst=True),
+    Fault(
+        "M8",
+        "the module on the source: SIGTERM when nearly all is sent",
+        "end_module",
+        phases=("stop",),
+        owner=None,
+        fails=None,
+        clean=False,
+        follows=True,
+        worst=True,
+    ),
+    Fault(
+        "M9",
+        "the link between the hosts is cut both ways, and comes back when the task has ended",
+        "cut_all",
+        says=("kvm2",),
+        owner=None,
+        clean=False,
+        worst=True,
+    ),
+    Fault(
+        "M11",
+        "only the control connection (ssh) between the hosts is cut",
+        "cut_control",
+        says=("kvm2",),
+        owner=None,
+        fails=None,
+        clean=False,
+    ),
+    Fault(
+        "M13",
+        "the link drops to 5 % for 20 s",
+        "slow_link",
+        owner=THERE,
+        fails=False,
+        args={"bandwidth_mib_s": None},
+        link="40mbit",
+    ),
+    Fault("M14", "5 % of the packets that the source sends are lost", "lossy", owner=THERE, fails=False),
+    Fault(
+        "M15",
+        "QEMU on the destination: SIGSTOP for 60 s",
+        "freeze_there",
+        says=("kvm2",),
+        owner=None,
+        fails=None,
+        clean=False,
+    ),
+    Fault(
+        "M16",
+        "the guest changes memory faster than the link carries it, for ever",
+        "busy_for_ever",
+        says=("timeout_s", STAYS),
+        cmdline="kvmops.dirty_mib_s=20 kvmops.dirty_set_mib=40",
+        phases=("memory",),
+        args={"timeout_s": 40, "bandwidth_mib_s": None},
+        link="16mbit",
+    ),
+    Fault("M17", "the guest powers off", "power_off", off=True, owner=None, fails=None, says=("web1",)),
+    Fault("M18", "the guest is reset", "reset", owner=THERE, fails=False),
+    Fault("M19", "a second client moves the same guest", "stranger", owner=THERE, fails=False),
+    Fault(
+        "M25",
+        "the destination's file system fills up",
+        "fill",
+        says=("move web1 live to kvm2", STAYS),
+        phases=("disk",),
+        small=True,
+        worst=True,
+    ),
+    Fault(
+        "M50",
+        "the job is aborted by another client",
+        "abort",
+        says=("move web1 live to kvm2", STAYS, "Somebody ended the job", "Run again"),
+        worst=True,
+    ),
+    Fault(
+        "M54",
+        "libvirt's daemon on the source: SIGSTOP until the task has ended, at most 90 s",
+        "freeze_daemon",
+        says=("kvm1",),
+        owner=None,
+        fails=None,
+        clean=False,
+    ),
+    Fault(
+        "O1",
+        "offline: the module on the source: SIGKILL",
+        "kill_module",
+        kind=OFFLINE,
+        phases=("part",),
+        off=True,
+        clean=False,
+    ),
+    Fault(
+        "O2",
+        "offline: the link between the hosts is cut both ways, and comes back when the task has ended",
+        "cut_all",
+        kind=OFFLINE,
+        phases=("part",),
+        off=True,
+        says=("copy /var/lib/libvirt/images/web1.qcow2", RUN_AGAIN),
+        clean=False,
+    ),
+    Fault(
+        "O3",
+        "offline: the destination's file system fills up",
+        "fill",
+        kind=OFFLINE,
+        phases=("part",),
+        off=True,
+        says=("copy /var/lib/libvirt/images/web1.qcow2", "No space|room"),
+        small=True,
+        clean=False,
+    ),
+    Fault("M21", "the destination has another domain of that name", "name_taken", kind=REFUSED, ids=("name-taken",)),
+    Fault(
+        "M23",
+        "the same domain is active on the destination",
+        "runs_there",
+        kind=REFUSED,
+        ids=(),
+        says=("RUNS ON BOTH kvm1 AND kvm2",),
+    ),
+    Fault("M24", "the destination has too little memory", "much_memory", kind=REFUSED, ids=("memory-short",)),
+    Fault("M26", "the target disk is there, and smaller", "smaller_disk", kind=REFUSED, ids=("target-disk-exists",)),
+    Fault(
+        "M27", "the target disk is there, with other content", "other_disk", kind=REFUSED, ids=("target-disk-exists",)
+    ),
+    Fault("M29", "a disk said to be shared is not there", "not_shared", kind=REFUSED, ids=("disk-not-shared",)),
+    Fault("M33", "the destination lacks the CPU model", "cpu", kind=REFUSED, ids=("cpu-missing",)),
+    Fault("M38", "the destination lacks the bridge", "bridge", kind=REFUSED, ids=("bridge-missing",)),
+    Fault("M39", "another guest there has the same MAC address", "mac", kind=REFUSED, ids=("mac-taken",)),
+    Fault("M44", "both hosts report one host UUID", "same_uuid", kind=REFUSED, ids=("same-host",)),
+    Fault("M52", "the domain has a snapshot", "snapshot", kind=REFUSED, ids=("snapshots",)),
+    Fault("M53", "an ISO image of the source alone is in the drive", "iso", kind=REFUSED, ids=("file-missing",)),
+)
+
+# (numbers, where it is proven or why it is not)
+ELSEWHERE: Tuple[Tuple[str, str], ...] = (
+    (
+        "M30, M31",
+        "not injected: a disk behind nbdkit's error filter is a network disk, which is not copied; the lab's kernel has no device "
+        "mapper to fail a file's blocks. M25 and O3 are the write error that the lab can make.",
+    ),
+    ("M32", "not injected, and not tried: a file that is slow needs the device mapper too."),
+    ("M34", "tests/integration/test_kvm_migrate_preflight.py (machine-missing): Debian 13 to Debian 12"),
+    (
+        "M35",
+        "unit cases (firmware-missing); that UEFI variables come along is in tests/integration/test_kvm_migrate.py",
+    ),
+    ("M37", "unit cases (tpm-missing, tpm-state); a wrong secret was not injected"),
+    ("M40", "not injected: the announcements of the destination's QEMU were not dropped"),
+    ("M41", "tests/integration/test_tls.py"),
+    ("M42, M45, M55, M56", "unit cases of the plan"),
+    ("M47, M48, M49", "post-copy: not in this campaign"),
+    ("M51", "not injected: the lab's hosts share one clock"),
+)
+
+
+def chosen(only: Sequence[str]) -> Tuple[Fault, ...]:
+    """Those whose id or injection (link-cut or link_cut) is named; all when none is. Raises ValueError for a name that is none."""
+    names = {name.replace("-", "_") for name in only}
+    known = {fault.id for fault in FAULTS} | {fault.inject for fault in FAULTS} | {"worst", LIVE, OFFLINE, REFUSED}
+    if names - known:
+        raise ValueError(
+            "no such fault: %s; there are %s" % (", ".join(sorted(names - known)), ", ".join(sorted(known)))
+        )
+    if not names:
+        return FAULTS
+    return tuple(one for one in FAULTS if names & {one.id, one.inject, one.kind} or (one.worst and "worst" in names))
