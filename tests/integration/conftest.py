@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Sequence
 
 import pytest
 
@@ -39,12 +39,12 @@ def fixture_clean(lab: Lab) -> Iterator[Lab]:
     wipe(lab)
 
 
-def wipe(lab: Lab) -> None:
+def wipe(lab: Lab, hosts: Sequence[str] = HOSTS) -> None:
     """No domain and no image on any host."""
     script = (
         "for d in $(virsh -q list --name); do virsh -q destroy $d; done;"
         "for d in $(virsh -q list --all --name); do virsh -q undefine $d --nvram --managed-save --snapshots-metadata; done;"
         "find /var/lib/libvirt/images -mindepth 1 -delete; virsh -q pool-refresh default; rm -rf /var/lib/kvmops/journal"
     )
-    for host in HOSTS:
+    for host in hosts:
         lab.sh(host, "sh", "-c", script)

@@ -168,12 +168,12 @@ def until(question: Callable[[], Any], seconds: float, what: str) -> Any:
         time.sleep(0.2)
 
 
-_GET = "import sys,urllib.request as r;print(r.urlopen(sys.argv[1],timeout=5).read().decode())"
+GET = "import sys,urllib.request as r;print(r.urlopen(sys.argv[1],timeout=5).read().decode())"
 
 
 def answers(lab: Lab, number: int, name: str = "web1") -> bool:
     """Whether the guest at 10.77.0.<number> answers over HTTP, with its own name."""
-    page = lab.lab("ns", "--", "python3", "-c", _GET, "http://10.77.0.%d/" % number, check=False)
+    page = lab.lab("ns", "--", "python3", "-c", GET, "http://10.77.0.%d/" % number, check=False)
     return name in page
 
 

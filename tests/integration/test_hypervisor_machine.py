@@ -70,12 +70,14 @@ def test_modules_nested_userfaultfd_and_apparmor_count_at_once(lab: Lab) -> None
         "modprobe -r kvm_amd kvm_intel kvm; rm -f /etc/modprobe.d/kvmops.conf; sysctl -w vm.unprivileged_userfaultfd=0",
     )
     module = "kvm_" + ("amd" if shell(lab, "grep -cw svm /proc/cpuinfo", check=False) != "0" else "intel")
-    said = roll(lab, hypervisor_nested=False, hypervisor_require_kvm=True)
+    said = roll(lab, hypervisor_nested=False, hypervisor_postcopy=True, hypervisor_require_kvm=True)
     assert "QEMU cannot use KVM" not in said
     assert shell(lab, "cat /sys/module/%s/parameters/nested" % module) in ("0", "N")
     assert shell(lab, "cat /etc/modules-load.d/kvmops.conf").endswith("kvm\n" + module)
     assert shell(lab, "sysctl -n vm.unprivileged_userfaultfd") == "1"
-    assert roll(lab, hypervisor_nested=False, hypervisor_require_kvm=True).startswith("changed=0 ")
+    assert roll(lab, hypervisor_nested=False, hypervisor_postcopy=True, hypervisor_require_kvm=True).startswith(
+        "changed=0 "
+    )
 
 
 def test_a_guest_starts_from_a_pool_in_an_unusual_place_because_of_the_override(lab: Lab) -> None:

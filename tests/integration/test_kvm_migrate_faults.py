@@ -23,10 +23,10 @@ SLOW_MIB_S = 4
 class Running:
     """kvm_migrate in the background. result() waits for its end."""
 
-    def __init__(self, lab: Lab, **args: Any) -> None:
+    def __init__(self, lab: Lab, on: str = "kvm1", **args: Any) -> None:
         self._results: List[Dict[str, Any]] = []
         self._thread = threading.Thread(
-            target=lambda: self._results.append(lab.one("kvm1", "kvm_migrate", may_fail=True, **args))
+            target=lambda: self._results.append(lab.one(on, "kvm_migrate", may_fail=True, **args))
         )
         self._thread.start()
 

@@ -41,8 +41,14 @@ _JOBS = {
     "VIR_DOMAIN_JOB_OPERATION_BACKUP": "backup",
 }
 
-# Why a guest is paused, when a migration did it: libvirt's numbers (virDomainPausedReason).
-_REASONS = {2: "migration", 12: "postcopy", 13: "postcopy-failed"}
+# Why a guest is in its state, when a migration did it: libvirt's numbers (virDomainPausedReason, virDomainRunningReason).
+_REASONS = {
+    (states.PAUSED, 2): states.MIGRATION,
+    (states.PAUSED, 12): states.POSTCOPY,
+    (states.PAUSED, 13): states.POSTCOPY_FAILED,
+    (states.RUNNING, 10): states.POSTCOPY,
+    (states.RUNNING, 11): states.POSTCOPY_FAILED,
+}
 
 
 def find(hv: Hypervisor, name: str) -> Optional[Any]:
@@ -93,7 +99,7 @@ def state_word(number: int) -> str:
 def status(dom: Any) -> DomainStatus:
     """What the domain is doing now. Raises HostError when it is gone."""
     with said("read the state of domain %s" % dom.name(), side_of(dom)):
-        state = state_word(dom.state()[0])
+        state, why = _state(dom)
         persistent = bool(dom.isPersistent())
         number = dom.ID()
         return DomainStatus(
@@ -105,8 +111,22 @@ def status(dom: Any) -> DomainStatus:
             checkpoints=len(_or_zero(lambda: dom.listAllCheckpoints(0)) or ()),
             job=job(dom) if number >= 0 else None,
             id=number if number >= 0 else None,
-            reason=_REASONS.get(dom.state()[1]) if state == states.PAUSED else None,
+            reason=why,
         )
+
+
+def _state(dom: Any) -> Tuple[str, Optional[str]]:
+    number, why = dom.state()[:2]
+    word = state_word(number)
+    return word, _REASONS.get((word, why))
+
+
+def reason(dom: Any) -> Optional[str]:
+    """DomainStatus.reason alone, without waiting for a job that keeps the domain; None too when it is gone."""
+    try:
+        return _state(dom)[1]
+    except libvirt_api.libvirt.libvirtError:
+        return None
 
 
 def _or_zero(call: Any) -> Any:

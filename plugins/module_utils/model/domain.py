@@ -30,6 +30,10 @@ NVRAM_FOLDER = "/var/lib/libvirt/qemu/nvram"
 MOVED_TO = "moved_to"
 GUARD = "/var/lib/kvmops/%s-has-moved-to-%s"
 
+# Reasons of a state that a migration made. During post-copy the guest runs on the destination, which fetches its memory
+# from the paused half on the source; both halves bear the reason.
+MIGRATION, POSTCOPY, POSTCOPY_FAILED = "migration", "postcopy", "postcopy-failed"
+
 ACTIVE_STATES = frozenset([RUNNING, PAUSED, SHUTTING_DOWN, SUSPENDED, NOSTATE])
 
 
@@ -144,8 +148,8 @@ class Domain:
 class DomainStatus:
     """What a domain is doing on one host.
 
-    state: one of the words above. job: the name of a running libvirt job, or None. reason: of a pause that a migration
-    made: migration, postcopy, postcopy-failed; else None.
+    state: one of the words above. job: the name of a running libvirt job, or None. reason: of a state that a migration
+    made: one of MIGRATION (paused), POSTCOPY and POSTCOPY_FAILED (paused or running); else None.
     """
 
     state: str
@@ -161,6 +165,11 @@ class DomainStatus:
     @property
     def active(self) -> bool:
         return self.state in ACTIVE_STATES
+
+    @property
+    def split(self) -> bool:
+        """Whether this is one half of a guest in post-copy, under way or broken."""
+        return self.reason in (POSTCOPY, POSTCOPY_FAILED)
 
 
 def save_path(name: str) -> str:

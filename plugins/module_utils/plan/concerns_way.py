@@ -52,7 +52,7 @@ POSTCOPY = (
         "postcopy-userfaultfd",
         ERROR,
         "Post-copy was allowed, and the destination's QEMU may not use userfaultfd.",
-        "Set vm.unprivileged_userfaultfd=1 there (the role hypervisor does).",
+        "Set vm.unprivileged_userfaultfd=1 there (the role hypervisor does, with hypervisor_postcopy: true).",
     ),
     Entry(
         "postcopy-parallel",

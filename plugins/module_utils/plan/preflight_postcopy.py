@@ -46,12 +46,12 @@ def can_it_be_resumed(case: Case) -> Answers:
         return
     for end in (case.source, case.dest):
         version = end.facts.libvirt_version
-        if version < 8005000:
+        if version < postcopy.RESUME_SINCE:
             yield concern("postcopy-no-recovery", "%s has libvirt %s" % (end.side, version_text(version)))
         elif version < 11000000:
             yield concern("postcopy-false-failure", "%s has libvirt %s" % (end.side, version_text(version)))
     there = case.dest.facts.libvirt_version
-    if 11002 <= there // 1000 <= 11003:
+    if postcopy.crashes_on_resume(there):
         yield concern("postcopy-resume-crash", "%s has libvirt %s" % (case.dest.side, version_text(there)))
 
 

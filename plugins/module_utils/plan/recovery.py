@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED, moved_to
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import MIGRATION, PAUSED, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.image import ImageFacts
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import (
@@ -21,10 +21,13 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import 
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, End, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import ACTIVE, MISSING, OFF, presence
 
 # Paused by a migration and not by a person: one half of a guest on its way.
 HALTED = "halted"
+# One half of a guest in post-copy, which nobody sends on any more: the destination has run it, without all of its memory.
+SPLIT = "split"
 
 # finish: the guest has moved; what is open is done. again: nothing was handed over; what was made is removed, then the
 # move starts anew. go on: the files that came are good; the move goes on from there. look: only a person can tell.
@@ -62,6 +65,17 @@ ROWS: Dict[Tuple[str, str, str], Row] = {
     (LIVE, ACTIVE, OFF): Row(AGAIN, None, "the guest goes on running on the source"),
     (LIVE, ACTIVE, HALTED): Row(AGAIN, STOP_DEST, "the guest runs on the source; the half over there never ran"),
     (LIVE, ACTIVE, ACTIVE): Row(LOOK, None, "the guest runs twice"),
+    (LIVE, MISSING, SPLIT): Row(LOOK, None, "lost unless it answers: the source had the rest of its memory"),
+    (LIVE, OFF, SPLIT): Row(LOOK, None, "lost unless it answers: the source had the rest of its memory"),
+    (LIVE, HALTED, SPLIT): Row(LOOK, None, "the guest may run there, and the source may have the rest of its memory"),
+    (LIVE, ACTIVE, SPLIT): Row(LOOK, None, "the guest runs twice"),
+    (LIVE, SPLIT, MISSING): Row(LOOK, None, "the guest is lost: it ran there; what waits here is outdated"),
+    (LIVE, SPLIT, OFF): Row(LOOK, None, "the guest is lost: it ran there; what waits here is outdated"),
+    (LIVE, SPLIT, HALTED): Row(
+        LOOK, None, "the guest may have run there, and the source may have the rest of its memory"
+    ),
+    (LIVE, SPLIT, ACTIVE): Row(FINISH, STOP_SOURCE, "it runs there with all of its memory"),
+    (LIVE, SPLIT, SPLIT): Row(LOOK, None, "its memory is on both, and neither half is whole"),
     (OFFLINE, MISSING, MISSING): Row(LOOK, None, "neither host knows the guest any more"),
     (OFFLINE, MISSING, OFF): Row(FINISH, None, "the source let go after everything had been verified there"),
     (OFFLINE, MISSING, ACTIVE): Row(FINISH, None, "the source let go, and the guest was started there"),
@@ -93,9 +107,11 @@ def recover(wish: Wish, found: Found) -> Recovery:
     status = found.source.status
     note = _of_this_pair(found)
     warnings = _elsewhere(found, note)
-    if found.busy or (status is not None and status.active and status.job):
+    broken = postcopy.has_broken(found)
+    if found.busy or (status is not None and status.active and status.job and not broken):
         return Recovery((), found, warnings=warnings)
-    _refuse_broken_postcopy(wish, found)
+    if SPLIT in (word(found.source), word(found.dest)):
+        _refuse_halves(wish, found, note)
     if note is None:
         return _without_note(wish, found, warnings)
     row = _row(note, found)
@@ -118,22 +134,21 @@ def recover(wish: Wish, found: Found) -> Recovery:
     return Recovery(tuple(steps), left, False, warnings)
 
 
-def _refuse_broken_postcopy(wish: Wish, found: Found) -> None:
-    for end in (found.source, found.dest):
-        if end.status is not None and end.status.reason == "postcopy-failed":
-            raise CannotConverge(
-                _attempt(wish),
-                "its post-copy move broke off; the memory is partly on %s and partly on %s, and it is paused on %s"
-                % (found.source.side, found.dest.side, end.side),
-                "Stop neither half. Restore the link, then run virsh migrate --live --p2p --postcopy --postcopy-resume %s %s "
-                "on %s (libvirt 8.5 or newer on both)" % (wish.name, wish.dest_uri, found.source.side),
-            )
+def _refuse_halves(wish: Wish, found: Found, note: Optional[Journal]) -> None:
+    """A post-copy that broke, unless all of the memory had come: what became of the guest, and what a person can do."""
+    if note is None and found.leaving is not None:
+        words = "its post-copy move to %s broke off, and the other half of it is there" % found.leaving.dest
+        raise CannotConverge(_attempt(wish), words, "Run again with that host. Stop neither half")
+    if note is None or ROWS[(LIVE, word(found.source), word(found.dest))].answer == LOOK:
+        raise CannotConverge(_attempt(wish), *postcopy.told(wish, found))
 
 
 def word(end: End) -> str:
-    """presence, with HALTED set apart."""
+    """presence, with HALTED and SPLIT set apart."""
     status = end.status
-    halted = status is not None and status.state == PAUSED and status.reason == "migration"
+    if status is not None and status.split:
+        return SPLIT
+    halted = status is not None and status.state == PAUSED and status.reason == MIGRATION
     return HALTED if halted else presence(end)
 
 
@@ -141,7 +156,7 @@ def _row(note: Journal, found: Found) -> Row:
     here, there = word(found.source), word(found.dest)
     if note.mode == OFFLINE:
         # Nothing that an offline move does makes such a half.
-        here, there = (ACTIVE if one == HALTED else one for one in (here, there))
+        here, there = (ACTIVE if one in (HALTED, SPLIT) else one for one in (here, there))
     return ROWS[(note.mode, here, there)]
 
 

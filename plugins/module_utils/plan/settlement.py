@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
+    ACTIVE_STATES,
+    PAUSED,
+    POSTCOPY,
+    POSTCOPY_FAILED,
+    RUNNING,
+    DomainStatus,
+)
 
-# What one side says of the domain: one of the state words of model/domain.py, or one of these two.
+# What one side says of the domain: one of the state words of model/domain.py, or one of these.
 ABSENT = "absent"
 SILENT = "silent"
+# One half of a guest in post-copy: its memory is on both sides, and only the destination runs it.
+SPLIT, BROKEN = "in post-copy", "in a post-copy that broke off"
+HALVES = (SPLIT, BROKEN)
 
 MOVED, STAYED, TWICE, STOPPED_HERE, STOPPED_THERE, UNKNOWN = (
     "moved",
@@ -22,10 +32,23 @@ MOVED, STAYED, TWICE, STOPPED_HERE, STOPPED_THERE, UNKNOWN = (
     "stopped-there",
     "unknown",
 )
+# Of post-copy: the destination fetches what is missing; it cannot any more; one half is gone.
+FETCHING, BROKEN_OFF, LOST = "fetching", "broken-off", "lost"
+# A person or another run has to know before anything else is done.
+UNSETTLED = (TWICE, UNKNOWN, FETCHING, BROKEN_OFF, LOST)
+
+
+def word_of(status: Optional[DomainStatus]) -> str:
+    """What a side that answers says."""
+    if status is None:
+        return ABSENT
+    return {POSTCOPY: SPLIT, POSTCOPY_FAILED: BROKEN}.get(status.reason or "", status.state)
 
 
 def verdict(here: str, there: str) -> str:
     """From what the source (here) and the destination (there) say."""
+    if here in HALVES or there in HALVES:
+        return _verdict_of_halves(here, there)
     if here in ACTIVE_STATES:
         return TWICE if there in ACTIVE_STATES else STAYED
     if there in ACTIVE_STATES:
@@ -35,12 +58,27 @@ def verdict(here: str, there: str) -> str:
     return STOPPED_THERE if here == ABSENT and there != ABSENT else STOPPED_HERE
 
 
+def _verdict_of_halves(here: str, there: str) -> str:
+    """The half on the source is outdated from the moment that the destination ran, and never the guest again."""
+    if here == RUNNING:
+        return TWICE
+    if here in HALVES and there == RUNNING:
+        return MOVED  # libvirt drops the reason once all of the memory is there
+    there_may_be = there in HALVES or there == PAUSED
+    if SILENT in (here, there):
+        return BROKEN_OFF if BROKEN in (here, there) else UNKNOWN
+    if not there_may_be or not (here in HALVES or here == PAUSED):
+        return LOST
+    return BROKEN_OFF if BROKEN in (here, there) else FETCHING
+
+
 def may_take_back(here: str, there: str) -> bool:
     """Whether target volumes may be removed: only when the source surely has the guest and the destination has not.
 
-    A destination that has as much as a definition may have had the guest, and then its disks are the newest.
+    A destination that has as much as a definition may have had the guest, and then its disks are the newest. So it is
+    after the switch-over to post-copy, whatever became of the destination's half.
     """
-    return here not in (ABSENT, SILENT) and there == ABSENT
+    return here not in (ABSENT, SILENT, *HALVES) and there == ABSENT
 
 
 def told(outcome: str, here: str, there: str, source: str, dest: str) -> Tuple[str, str]:
@@ -59,11 +97,37 @@ def told(outcome: str, here: str, there: str, source: str, dest: str) -> Tuple[s
             "the guest moved to %s and stopped there; its definition and disks are there" % dest,
             "Read /var/log/libvirt/qemu on %s, then start it there. " % dest,
         ),
+        FETCHING: (
+            "the guest runs on %s and still fetches memory from its paused half on %s" % (dest, source),
+            "Stop neither half. Run again to watch it to its end. ",
+        ),
+        BROKEN_OFF: (
+            "its memory is partly on %s (%s) and partly on %s (%s)" % (source, here, dest, there),
+            "Stop neither half, and never resume the one on %s: it is outdated since the guest ran on %s. "
+            "Restore the link, then run again: it says whether and how libvirt can resume the move. " % (source, dest),
+        ),
+        LOST: _lost(here, there, source, dest),
         UNKNOWN: (
             "%s says %s, %s says %s" % (source, here, dest, there),
             "Nothing was removed. Run again when both answer; until then start the guest nowhere. ",
         ),
     }[outcome]
+
+
+def _lost(here: str, there: str, source: str, dest: str) -> Tuple[str, str]:
+    """Its disks were switched over before it ran there, so the destination's are the newest in any case."""
+    disks = (
+        "The disks to keep are those of %s: as the guest last wrote them there, as after a power cut. Stop the half on %s (virsh "
+        "destroy), check the disks, then start the guest from them. "
+    )
+    if here in HALVES:
+        where = (
+            "THE GUEST IS LOST: it ran on %s, which has it no more (%s); the paused half on %s is older than its disks"
+        )
+        return where % (dest, there, source), "Never resume the half on %s. " % source + disks % (dest, source)
+    where = "THE GUEST IS LOST unless it answers: %s had the rest of its memory and has it no more (%s); it is %s on %s"
+    answers = "If the guest answers, all of its memory had come: leave it alone. Otherwise: "
+    return where % (source, here, there, dest), answers + disks % (dest, dest)
 
 
 def _silence(there: str, dest: str) -> str:

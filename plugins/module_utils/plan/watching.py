@@ -14,6 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import ABORT, POSTCOPY, Act
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import is_itself
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import (
     MOVED,
@@ -66,6 +67,8 @@ def answer(wish: Wish, standing: Standing, found: Found) -> str:
     told = ANSWERS[(run_of(standing), goes)]
     if is_itself(wish, source):
         return GO
+    if postcopy.has_broken(found) and not standing.alive:
+        return GO  # libvirt keeps the job of a post-copy that broke, and nobody sends anything
     if record is not None and record.host != wish.host and (goes or standing.alive):
         raise goes_elsewhere(wish, record, source)
     return told

@@ -15,14 +15,22 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     live_migration,
     pools,
     progress_file,
+    switch_over,
     transfer_xml,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order, Steer, Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, KvmError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import CLOSING, HANDING_OVER
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Metrics, Sample, Wish, thin
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import PAUSE, Act
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
+    MIB,
+    Found,
+    Metrics,
+    Sample,
+    Wish,
+    thin,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import PAUSE, POSTCOPY, Act
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import prediction
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.policies import ramp
@@ -92,14 +100,18 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found, way: Way, notes: 
         with progress_file.telling("kvm_migrate", wish.name) as tell:
             steer = _noting(Pilot(wish, way).steer, dom, notes)
             probed.begins()
-            watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), steer)
+            with switch_over.seeing(ends.source, ends.dest, wish.name) as seen_over:
+                watched = live_migration.migrate(dom, order, lambda sample: tell(sample.progress(subject)), steer)
             probed.ends()
         try:
             settle(wish, ends, watched)
         finally:
             _resume(wish, ends, watched, found)
         seen, samples, noticed = probed.told([sample.as_dict() for sample in thin(watched.samples)])
-    metrics = live_metrics(live_migration.completed(ends.dest, wish.name), watched, step.args["allocated"])
+    stats = live_migration.completed(ends.dest, wish.name)
+    if "downtime" not in stats and watched.stopped == POSTCOPY:
+        stats = dict(_seen(watched, found, seen_over.downtime_ms), **stats)
+    metrics = live_metrics(stats, watched, step.args["allocated"])
     return {
         "metrics": dict(metrics.as_dict(), **seen),
         "samples": samples,
@@ -155,6 +167,17 @@ def _predicted(way: Way, watched: Watched, metrics: Metrics) -> Dict[str, Any]:
     task = prediction.with_measured_link(way.task, watched.samples)
     foretold = way.prediction if task == way.task else prediction.predict(task, way.schedule, way.chosen)
     return prediction.compared(foretold, metrics)
+
+
+def _seen(watched: Watched, found: Found, downtime_ms: Optional[int]) -> Dict[str, Any]:
+    """In libvirt's words, what was seen of a post-copy, of which the destination keeps no statistics."""
+    domain, seen = found.source.effective, dict(watched.completed)
+    if watched.samples:
+        last = watched.samples[-1]
+        seen.update(memory_processed=int(last.memory_processed_mib * MIB), memory_iteration=last.iteration)
+    if downtime_ms is not None:
+        seen["downtime"] = downtime_ms
+    return dict(seen, memory_total=domain.memory_mib * MIB if domain else 0)
 
 
 def _take_back(wish: Wish, ends: Ends, made: List[Mapping[str, Any]]) -> bool:

@@ -12,7 +12,7 @@ from typing import Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, libvirt_api, live_migration
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Watched
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES, moved_to
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import settlement
@@ -37,7 +37,7 @@ def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
     if watched.stopped:
         words = "%s, and the move was ended (%s); libvirt: %s" % (watched.why, watched.stopped, words)
     where, remedy = settlement.told(outcome, here, there, ends.source.side, ends.dest.side)
-    if outcome in (settlement.TWICE, settlement.UNKNOWN):
+    if outcome in settlement.UNSETTLED:
         raise CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
     said = "%s. Now %s" % (words, where)
     raise HostError(attempted, ends.source.side, said, remedy + settlement.advice(watched.error))
@@ -47,7 +47,7 @@ def _agreed(wish: Wish, ends: Ends, watched: Watched) -> bool:
     outcome = settlement.verdict(*both_say(wish, ends))
     if watched.error is None:
         return outcome in (settlement.MOVED, settlement.STOPPED_THERE)
-    return outcome in (settlement.MOVED, settlement.STAYED)
+    return outcome in (settlement.MOVED, settlement.STAYED, settlement.LOST)
 
 
 def both_say(wish: Wish, ends: Ends) -> Tuple[str, str]:
@@ -62,9 +62,9 @@ def _says(hv: Hypervisor, name: str) -> str:
     try:
         with libvirt_api.connected(hv, ANSWERS_S) as now:
             dom = domains.find(now, name)
-            if dom is None:
+            status = domains.status(dom) if dom is not None else None
+            if dom is not None and status is not None and not status.active and moved_to(domains.read(dom)[0]):
                 return settlement.ABSENT
-            state = domains.status(dom).state
-            return settlement.ABSENT if state not in ACTIVE_STATES and moved_to(domains.read(dom)[0]) else state
+            return settlement.word_of(status)
     except HostError:
         return settlement.SILENT

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     domains,
@@ -24,8 +24,14 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal a
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.following import Follower
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Watched
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES, PAUSED
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
+    ACTIVE_STATES,
+    PAUSED,
+    POSTCOPY_FAILED,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import POSTCOPY as IN_POSTCOPY
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import LEAVING
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import (
@@ -122,7 +128,7 @@ def _as_owner(wish: Wish, ends: Ends, found: Found, held: Held, follower: Follow
         _follow(wish, ends, follower, record)
     here, there = _settled(wish, ends, found)
     outcome = settlement.verdict(here, there)
-    if outcome in (settlement.TWICE, settlement.UNKNOWN):
+    if outcome in settlement.UNSETTLED:
         raise _not_moved(wish, ends, follower, outcome, (here, there))
     # The lock is ours, and so nobody is busy with it any more.
     now = replace(observe_ends(wish, ends), busy=False)
@@ -171,7 +177,7 @@ def _follow(wish: Wish, ends: Ends, follower: Follower, record: Optional[MoveRec
             tell(sample.progress(subject))
             overdue_act = None if ended.tried else late(follower.job_age_s())
             act = watching.act_of(watched.samples, watched.stopped, overdue_act)
-            if act is not None and record is not None:
+            if act is not None and record is not None and not _is_split(wish, ends):
                 ended.tried = True
                 if _do(wish, ends, follower, act, record):
                     watched.stopped, watched.why = act.what, act.why
@@ -181,7 +187,7 @@ def _follow(wish: Wish, ends: Ends, follower: Follower, record: Optional[MoveRec
                 ended.forced = True
                 _stop_half(wish, ends)
 
-        follower.until_gone(on_sample, lambda: watched.error is not None or ended.waited_s() > ENDS_S + FORCED_S)
+        follower.until_gone(on_sample, lambda: _gave_up(wish, ends, watched, ended))
     if watched.stopped == ABORT and watched.error is None and follower.job() == watching.OUTGOING:
         raise CannotConverge(
             "End the move of %s, whose run is dead (%s)" % (wish.name, watched.why),
@@ -203,6 +209,17 @@ def _do(wish: Wish, ends: Ends, follower: Follower, act: Act, record: MoveRecord
         return False
     notebook.keep(HERE, LEAVING, replace(note, paused=True))
     return follower.pause() is None
+
+
+def _is_split(wish: Wish, ends: Ends, reasons: Sequence[str] = (IN_POSTCOPY, POSTCOPY_FAILED)) -> bool:
+    """Nobody may end a post-copy. When its link is cut, libvirt says so after 30 s, and keeps its job."""
+    dom = domains.find(ends.source, wish.name)
+    return dom is not None and domains.reason(dom) in reasons
+
+
+def _gave_up(wish: Wish, ends: Ends, watched: Watched, ended: Ended) -> bool:
+    over = watched.error is not None or ended.waited_s() > ENDS_S + FORCED_S
+    return over or _is_split(wish, ends, [POSTCOPY_FAILED])
 
 
 class Ended:
@@ -252,7 +269,7 @@ def _not_moved(wish: Wish, ends: Ends, follower: Follower, outcome: str, said: T
             follower.watched.why,
             words,
         )
-    if outcome in (settlement.TWICE, settlement.UNKNOWN):
+    if outcome in settlement.UNSETTLED:
         return CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
     return HostError(attempted, ends.source.side, "%s. Now %s" % (words, where), remedy + settlement.advice(words))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from kvmlab import network, preflight, status, updown, volumes
+from kvmlab import network, preflight, status, updown, userfaultfd, volumes
 from kvmlab.cli_faults import add_fault
 from kvmlab.cli_machine import add_machine, execute_in
 from kvmlab.errors import LabError
@@ -67,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     volume.add_argument("host")
     volume.add_argument("mountpoint")
     volume.add_argument("--mib", type=int, default=200, help="its size (default: %(default)s)")
+    pages = add(commands, "userfaultfd", "let QEMU fetch pages by itself, as post-copy needs", _userfaultfd)
+    pages.add_argument("what", choices=["allow", "forbid"])
     add_machine(commands)
     add_fault(commands)
     add(commands, "setup", "install the packages the lab needs on this machine", _setup)
@@ -164,6 +166,12 @@ def _console(arguments: argparse.Namespace) -> None:
 def _volume(arguments: argparse.Namespace) -> None:
     with _locked(arguments.name):
         volumes.add(require(arguments.name), arguments.host, arguments.mountpoint, arguments.mib)
+
+
+def _userfaultfd(arguments: argparse.Namespace) -> None:
+    act = {"allow": userfaultfd.allow, "forbid": userfaultfd.forbid}[arguments.what]
+    with _locked(arguments.name):
+        act(require(arguments.name))
 
 
 def _setup(_arguments: argparse.Namespace) -> int:

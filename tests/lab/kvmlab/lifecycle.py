@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 
-from kvmlab import cgroups, hosts, identity, inventory, machine_power, nas, network
+from kvmlab import cgroups, hosts, identity, inventory, machine_power, nas, network, userfaultfd
 from kvmlab.errors import LabError
 from kvmlab.paths import REPOSITORY, LabPaths
 from kvmlab.run import run, say
@@ -93,6 +93,7 @@ def clear(name: str, lab: LabRecord | None, *, keep_consoles: bool = False) -> N
     for host in cgroups.hosts_of(name):
         cgroups.remove(name, host)
     network.remove_switch(name)
+    userfaultfd.let_go(name)
     detach(paths.state)
     if keep_consoles:
         _keep_consoles(paths)
@@ -141,6 +142,7 @@ def remains(name: str) -> list[str]:
     """What is left of a lab of that name."""
     paths = LabPaths(name)
     found = [str(path) for path in (paths.state, paths.control) if path.exists()] + cgroups.hosts_of(name)
+    found += [str(userfaultfd.SETTING)] if userfaultfd.is_asked_by(name) else []
     found += [str(path) for path in network.NETNS_DIR.glob(f"{network.lab_netns(name)}*") if _belongs(path.name, name)]
     return found
 

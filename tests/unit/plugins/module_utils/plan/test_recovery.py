@@ -21,7 +21,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import 
     Journal,
     journal_of,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, Found
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import recovery
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import plan_move
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.crash_world import (
@@ -39,7 +39,7 @@ from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.migra
 )
 
 DOCS = Path(__file__).parents[5] / "docs" / "recovery.md"
-STATES = (recovery.MISSING, recovery.OFF, recovery.HALTED, recovery.ACTIVE)
+STATES = (recovery.MISSING, recovery.OFF, recovery.HALTED, recovery.ACTIVE, recovery.SPLIT)
 KEEPS = ("nothing", "definition", "disks")
 
 
@@ -199,7 +199,7 @@ def test_a_move_to_another_host_says_what_it_does_not_reach() -> None:
 
 
 def test_every_state_has_a_row() -> None:
-    offline = [state for state in STATES if state != recovery.HALTED]
+    offline = [state for state in STATES if state not in (recovery.HALTED, recovery.SPLIT)]
     wanted = [(LIVE, *pair) for pair in itertools.product(STATES, repeat=2)]
     wanted += [(OFFLINE, *pair) for pair in itertools.product(offline, repeat=2)]
     assert set(recovery.ROWS) == set(wanted)
@@ -243,3 +243,72 @@ def test_only_what_the_move_itself_paused_goes_on(ours: bool, here: object, ther
         found = replace(found, source=replace(found.source, domain=None, status=None))
     found = replace(found, leaving=note(phase=HANDING_OVER, paused=ours, created=()))
     assert [step.action for step in recovery.recover(wish_of({}), found).steps] == steps
+
+
+BROKEN = "postcopy-failed"
+NEWER = {"libvirt_version": 11004000}
+HALF_HERE = {"state": "paused", "reason": BROKEN, "job": "migration_out", "persistent": True}
+
+
+def broken(dest: object, leaving: object = None, source: object = None) -> Found:
+    """After a post-copy that broke, as kvm1 and kvm2 tell it."""
+    return replace(found_of({"source": source or HALF_HERE, "dest": dest}), leaving=leaving)
+
+
+@pytest.mark.parametrize("leaving", [None, note(phase=HANDING_OVER)])
+def test_two_halves_of_a_post_copy_are_a_persons_business(leaving: object) -> None:
+    found = broken(dict(NEWER, state="running", reason=BROKEN), leaving)
+    with pytest.raises(CannotConverge, match="--postcopy-resume web1 .*Never resume the half on kvm1"):
+        plan_move(wish_of({}), found)
+
+
+def test_the_half_on_the_source_is_stopped_when_all_of_it_is_there() -> None:
+    found = broken({"state": "running"}, note(phase=HANDING_OVER))
+    assert recovery.recover(wish_of({}), found).steps[0].action == "stop-source"
+    with pytest.raises(CannotConverge, match="of which no note is left"):
+        recovery.recover(wish_of({}), broken({"state": "running"}))
+
+
+@pytest.mark.parametrize("dest", [{"state": None}, {"state": "shutoff"}])
+@pytest.mark.parametrize("leaving", [None, note(phase=HANDING_OVER)])
+def test_a_half_alone_is_never_resumed(dest: object, leaving: object) -> None:
+    with pytest.raises(CannotConverge, match="THE GUEST IS LOST.*Never resume the half on kvm1"):
+        recovery.recover(wish_of({}), broken(dest, leaving))
+
+
+@pytest.mark.parametrize("source", [{"state": None}, {"state": "shutoff"}])
+def test_a_source_that_is_gone_takes_the_rest_of_the_memory_with_it(source: object) -> None:
+    found = broken({"state": "running", "reason": BROKEN}, note(phase=HANDING_OVER), source)
+    with pytest.raises(
+        CannotConverge, match="THE GUEST IS LOST unless it answers.*If the guest answers.*leave it alone"
+    ):
+        recovery.recover(wish_of({}), found)
+
+
+@pytest.mark.parametrize(
+    ("end", "version", "why"),
+    [
+        ("dest", 11002000, "libvirt 11.2.0 on kvm2 crashes when it resumes one"),
+        ("dest", 11003000, "libvirt 11.3.0 on kvm2 crashes when it resumes one"),
+        ("dest", 8004000, "kvm2 has libvirt 8.4.0, which cannot resume it"),
+        ("source", 8000000, "kvm1 has libvirt 8.0.0, which cannot resume it"),
+    ],
+)
+def test_a_resume_that_libvirt_cannot_do_is_not_tried(end: str, version: int, why: str) -> None:
+    ends = {"source": dict(HALF_HERE), "dest": dict(NEWER, state="running", reason=BROKEN)}
+    ends[end]["libvirt_version"] = version
+    with pytest.raises(CannotConverge, match=why) as refusal:
+        recovery.recover(wish_of({}), broken(ends["dest"], note(phase=HANDING_OVER), ends["source"]))
+    assert "Stop neither half" in str(refusal.value) and "postcopy-resume" not in str(refusal.value)
+
+
+def test_the_other_half_is_on_another_host() -> None:
+    elsewhere = replace(note(phase=HANDING_OVER), dest="kvm9", dest_uuid="uuid-of-kvm9")
+    with pytest.raises(CannotConverge, match="post-copy move to kvm9 broke off.*Run again with that host"):
+        recovery.recover(wish_of({}), broken({"state": None}, elsewhere))
+
+
+def test_a_post_copy_under_way_is_nobody_elses() -> None:
+    source = dict(HALF_HERE, reason="postcopy")
+    found = broken({"state": "running", "reason": "postcopy"}, note(phase=HANDING_OVER), source)
+    assert recovery.recover(wish_of({}), found).steps == ()

@@ -7,13 +7,21 @@
 from __future__ import annotations
 
 import itertools
+from typing import Optional
 
 import pytest
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import DomainStatus
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import (
     ABSENT,
+    BROKEN,
+    BROKEN_OFF,
+    FETCHING,
+    HALVES,
+    LOST,
     MOVED,
     SILENT,
+    SPLIT,
     STAYED,
     STOPPED_HERE,
     STOPPED_THERE,
@@ -23,9 +31,10 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement impor
     may_take_back,
     told,
     verdict,
+    word_of,
 )
 
-WORDS = ("running", "paused", "shutoff", ABSENT, SILENT)
+WORDS = ("running", "paused", "shutoff", ABSENT, SILENT, SPLIT, BROKEN)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +53,20 @@ WORDS = ("running", "paused", "shutoff", ABSENT, SILENT)
         (ABSENT, SILENT, UNKNOWN),
         ("shutoff", SILENT, UNKNOWN),
         (SILENT, SILENT, UNKNOWN),
+        (SPLIT, SPLIT, FETCHING),
+        (SPLIT, "paused", FETCHING),
+        ("paused", SPLIT, FETCHING),
+        (BROKEN, SPLIT, BROKEN_OFF),
+        (SPLIT, BROKEN, BROKEN_OFF),
+        (BROKEN, SILENT, BROKEN_OFF),
+        (SPLIT, SILENT, UNKNOWN),
+        (SILENT, SPLIT, UNKNOWN),
+        (BROKEN, "running", MOVED),
+        (BROKEN, ABSENT, LOST),
+        (SPLIT, "shutoff", LOST),
+        (ABSENT, BROKEN, LOST),
+        ("shutoff", SPLIT, LOST),
+        ("running", SPLIT, TWICE),
     ],
 )
 def test_verdict(here: str, there: str, expected: str) -> None:
@@ -55,6 +78,26 @@ def test_disks_are_taken_back_only_when_the_guest_surely_never_ran_on_them() -> 
         if may_take_back(here, there):
             assert there == ABSENT and here in ("running", "paused", "shutoff")
             assert verdict(here, there) in (STAYED, STOPPED_HERE)
+
+
+def test_after_the_switch_over_the_guest_never_stays() -> None:
+    for here, there in itertools.product(HALVES, WORDS):
+        assert verdict(here, there) not in (STAYED, TWICE, STOPPED_HERE, STOPPED_THERE)
+        assert not may_take_back(here, there)
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (None, ABSENT),
+        (DomainStatus("running", True), "running"),
+        (DomainStatus("paused", True, reason="migration"), "paused"),
+        (DomainStatus("paused", True, reason="postcopy"), SPLIT),
+        (DomainStatus("running", True, reason="postcopy-failed"), BROKEN),
+    ],
+)
+def test_what_a_side_says(status: Optional[DomainStatus], word: str) -> None:
+    assert word_of(status) == word
 
 
 def test_every_outcome_names_the_hosts_and_the_next_step() -> None:

@@ -77,6 +77,14 @@ def test_what_is_done(record: Any, alive: bool, job: Any, ends: Any, expected: s
     assert answer(WISH, Standing(record, alive), found(*ends, job=job)) == expected
 
 
+@pytest.mark.parametrize(("alive", "expected"), [(False, GO), (True, WATCH)])
+def test_nobody_sends_on_after_a_post_copy_that_broke(alive: bool, expected: str) -> None:
+    """libvirt keeps its job all the same."""
+    broken = found("paused", "running", job="migration_out")
+    source = replace(broken.source, status=replace(broken.source.status, reason="postcopy-failed"))  # type: ignore[type-var]
+    assert answer(WISH, Standing(RECORD, alive), replace(broken, source=source)) == expected
+
+
 @pytest.mark.parametrize(("alive", "job"), [(True, None), (True, "migration_out"), (False, "migration_out")])
 def test_a_move_to_elsewhere_is_not_ours_to_watch(alive: bool, job: Optional[str]) -> None:
     with pytest.raises(CannotConverge) as refusal:

@@ -26,6 +26,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration impor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import watching
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import plan_move
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import BROKEN, SPLIT
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_recovery, migrate_watch
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.host.fake_hypervisor import refuse
@@ -39,18 +40,35 @@ NOTE = plan_move(WISH, found_of({"source": {"state": "running"}, "dest": {"state
 class Source:
     """A connection with one domain and its migration job. lasts: how many looks until it has ended; None for ever.
 
-    grows: whether each look finds more sent. says: what both hosts say once the job is gone.
+    grows: whether each look finds more sent. says: what both hosts say once the job is gone. split: it is in post-copy, whose link
+    is cut after as many looks.
     """
 
-    def __init__(self, lasts: Optional[int], grows: bool = True, says: Tuple[str, str] = ("absent", "running")) -> None:
-        self.left, self.grows, self.after = lasts, grows, says
+    def __init__(
+        self,
+        lasts: Optional[int],
+        grows: bool = True,
+        says: Tuple[str, str] = ("absent", "running"),
+        split: Optional[int] = None,
+    ) -> None:
+        self.left, self.grows, self.after, self.split = lasts, grows, says, split
         self.sent, self.aborted, self.suspended, self.refuses_postcopy = 1 << 20, 0, 0, 0
 
     @property
     def going(self) -> bool:
         return self.left is None or self.left > 0
 
+    def state(self) -> List[int]:
+        """Running, or paused in a post-copy that goes on (12) or has failed (13)."""
+        if self.split is None:
+            return [libvirt.VIR_DOMAIN_RUNNING, 0]
+        self.split -= 1
+        reason = libvirt.VIR_DOMAIN_PAUSED_POSTCOPY if self.split > 0 else libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED
+        return [libvirt.VIR_DOMAIN_PAUSED, reason]
+
     def says(self) -> Tuple[str, str]:
+        if self.split is not None:
+            return BROKEN, SPLIT
         return ("running", "paused") if self.going else self.after
 
     def lookupByName(self, name: str) -> Source:
@@ -145,6 +163,15 @@ def left_by_a_dead_run() -> None:
     path = Path(guest_lock.FOLDER, "kvm_migrate-web1.run")
     path.write_text(path.read_text().replace('"started": ', '"started": 1'))
     assert guest_lock.standing("web1").record and not guest_lock.standing("web1").alive
+
+
+def test_a_post_copy_that_stands_still_is_never_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends nothing for longer than others may; then libvirt says that it broke, and keeps its job."""
+    left_by_a_dead_run()
+    source = Source(lasts=None, grows=False, split=8)
+    with pytest.raises(CannotConverge, match="Stop neither half, and never resume the one on kvm1"):
+        watch(monkeypatch, source)
+    assert source.aborted == 0 and guest_lock.standing("web1").record, "the next run has to know"
 
 
 def test_a_dead_runs_move_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, cleaned: List[str]) -> None:

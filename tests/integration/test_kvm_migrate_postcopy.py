@@ -1,0 +1,198 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Post-copy: a guest that writes faster than the link sends, and what becomes of it when one of the three breaks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Any, Dict, Iterator
+
+import pytest
+
+from .conftest import wipe
+from .fleet import GET, LAB, ROOT, Lab, Task, answers, guest, until
+from .test_kvm_migrate_faults import Running
+from .test_kvm_migrate_watch import kill_controller, kill_module
+
+HOSTS = ("kvm1", "kvm2", "kvm3", "kvm4")
+# It writes faster than the link sends, to 60 MiB, which take five seconds to fetch.
+LINK, BUSY = "100mbit", "kvmops.dirty_mib_s=60 kvmops.dirty_set_mib=60"
+# Nothing but post-copy can end it.
+ONLY: Dict[str, Any] = {
+    "name": "web1",
+    "tls": False,
+    "allow_postcopy": True,
+    "schedule": {"compression": "none", "auto_converge": "never", "patience": 2, "at_stall": ["postcopy", "abort"]},
+}
+
+
+@pytest.fixture(name="lab", scope="module")
+def fixture_lab() -> Iterator[Lab]:
+    """kvm1 and kvm2 are bookworm, kvm3 and kvm4 trixie."""
+    given = os.environ.get("KVMOPS_LAB")
+    name = "%s-postcopy" % (given or "test-%s" % os.environ.get("PYTEST_XDIST_WORKER", "one"))
+    words = ["--name", name, "--hosts", "4", "--os", "bookworm,bookworm,trixie,trixie"]
+    subprocess.run([str(LAB), "up", *words], check=True, stdin=subprocess.DEVNULL)
+    yield Lab(name=name, inventory=ROOT / ".lab" / name / "inventory.yml")
+    if not given:
+        subprocess.run([str(LAB), "down", "--name", name], check=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(name="slow")
+def fixture_slow(lab: Lab) -> Iterator[Lab]:
+    """Clean hosts whose QEMU may fetch pages, on links of 100 Mbit/s."""
+    lab.lab("fault", "heal")
+    wipe(lab, HOSTS)
+    lab.lab("userfaultfd", "allow")
+    for host in HOSTS:
+        lab.lab("fault", "rate", host, LINK)
+    yield lab
+    lab.lab("fault", "heal")
+    wipe(lab, HOSTS)
+    lab.lab("userfaultfd", "forbid")
+
+
+def start_web1(lab: Lab, host: str) -> None:
+    lab.one(host, "kvm_domain", **guest("web1", 101, cmdline=BUSY))
+    until(lambda: answers(lab, 101), 60, "web1 answers")
+
+
+def page(lab: Lab) -> Dict[str, str]:
+    """What the guest says of itself: tick counts seconds in its memory, boot_id is new with every boot."""
+    until(lambda: answers(lab, 101), 60, "web1 answers")
+    told = lab.lab("ns", "--", "python3", "-c", GET, "http://10.77.0.101/")
+    return dict(line.split(": ", 1) for line in told.splitlines() if ": " in line)
+
+
+def check_same_guest(lab: Lab, before: Dict[str, str], host: str) -> None:
+    after = page(lab)
+    assert after["boot_id"] == before["boot_id"] and int(after["tick"]) > int(before["tick"])
+    assert lab.owners("web1", HOSTS) == [host]
+
+
+def why(lab: Lab, host: str) -> str:
+    return lab.virsh(host, "domstate", "--reason", "web1", check=False)
+
+
+def in_postcopy(lab: Lab, one: str, other: str, **more: Any) -> Running:
+    """A move of web1 by a run of its own, after the switch-over."""
+    move = Running(lab, on=one, host=other, **{**ONLY, **more})
+    until(lambda: "(post-copy)" in why(lab, one) and "(post-copy)" in why(lab, other), 120, "post-copy began")
+    return move
+
+
+@pytest.mark.parametrize(("one", "other"), [("kvm1", "kvm2"), ("kvm3", "kvm4"), ("kvm1", "kvm4")])
+def test_a_guest_that_writes_faster_than_the_link_moves_by_post_copy(slow: Lab, one: str, other: str) -> None:
+    start_web1(slow, one)
+    before = page(slow)
+    moved = slow.one(one, "kvm_migrate", host=other, **ONLY)
+    print(moved["metrics"], moved["acts"])
+    assert moved["changed"] and moved["ended_by"] == "postcopy" and "VIR_MIGRATE_POSTCOPY" in moved["flags"]
+    (act,) = [act for act in moved["acts"] if act["what"] == "postcopy"]
+    assert "MiB remain" in act["why"]
+    assert 0 <= moved["metrics"]["downtime_ms"] < 2000
+    check_same_guest(slow, before, other)
+    again = slow.one(one, "kvm_migrate", host=other, **ONLY)
+    assert not again["changed"]
+
+
+def test_post_copy_when_the_time_is_over(slow: Lab) -> None:
+    start_web1(slow, "kvm1")
+    before = page(slow)
+    late = {"name": "web1", "host": "kvm2", "tls": False, "timeout_s": 5, "on_timeout": "postcopy"}
+    moved = slow.one("kvm1", "kvm_migrate", schedule={"compression": "none", "auto_converge": "never"}, **late)
+    assert moved["ended_by"] == "postcopy", moved["acts"]
+    assert any(act["what"] == "postcopy" for act in moved["acts"])
+    check_same_guest(slow, before, "kvm2")
+
+
+def test_without_consent_the_same_move_is_given_up(slow: Lab) -> None:
+    start_web1(slow, "kvm1")
+    failed = slow.one("kvm1", "kvm_migrate", may_fail=True, host="kvm2", **{**ONLY, "allow_postcopy": False})
+    assert failed["failed"] and "the guest is running on kvm1" in failed["msg"], failed["msg"]
+    assert slow.owners("web1", HOSTS) == ["kvm1"] and answers(slow, 101)
+
+
+@pytest.mark.parametrize(("one", "other"), [("kvm1", "kvm2"), ("kvm3", "kvm4")])
+def test_what_cannot_be_is_refused_before_anything_moves(lab: Lab, one: str, other: str) -> None:
+    wipe(lab, HOSTS)
+    lab.lab("userfaultfd", "forbid")
+    start_web1(lab, one)
+    asked: Dict[str, Any] = {"host": other, "may_fail": True, **ONLY}
+    concerns = lab.one(one, "kvm_migrate", **asked)["concerns"]
+    assert [concern["id"] for concern in concerns] == ["postcopy-userfaultfd"]
+    lab.lab("userfaultfd", "allow")
+    try:
+        for more in ({"tls": True}, {"schedule": {"connections": 4}}):
+            concerns = lab.one(one, "kvm_migrate", **{**asked, **more})["concerns"]
+            assert "postcopy-parallel" in [concern["id"] for concern in concerns]
+    finally:
+        lab.lab("userfaultfd", "forbid")
+    assert lab.owners("web1", HOSTS) == [one]
+    wipe(lab, HOSTS)
+
+
+def test_a_link_that_is_cut_after_the_switch_over(slow: Lab) -> None:
+    start_web1(slow, "kvm1")
+    move = in_postcopy(slow, "kvm1", "kvm2")
+    slow.lab("fault", "cut", "kvm1", "kvm2")
+    failed = move.result()
+    print(failed["msg"])
+    assert failed["failed"]
+    for words in ("kvm1 (in a post-copy that broke off)", "Stop neither half", "run again"):
+        assert words in failed["msg"], failed["msg"]
+    # So that QEMU does not go on by itself when the link is back.
+    slow.virsh("kvm1", "domjobabort", "web1", "--postcopy")
+    slow.lab("fault", "heal")
+    again = slow.one("kvm1", "kvm_migrate", host="kvm2", may_fail=True, **ONLY)
+    print(again["msg"])
+    assert again["failed"] and "--postcopy-resume web1" in again["msg"], again["msg"]
+    assert "Never resume the half on kvm1" in again["msg"]
+    assert "post-copy failed" in why(slow, "kvm1") and "running" in why(slow, "kvm2")
+
+
+def test_a_destination_that_dies_after_the_switch_over_takes_the_guest_with_it(slow: Lab) -> None:
+    """M47: the half that is left is never resumed."""
+    start_web1(slow, "kvm1")
+    move = in_postcopy(slow, "kvm1", "kvm2")
+    slow.lab("fault", "kill-qemu", "kvm2", "web1")
+    for failed in (move.result(), slow.one("kvm1", "kvm_migrate", host="kvm2", may_fail=True, **ONLY)):
+        print(failed["msg"])
+        assert failed["failed"] and "THE GUEST IS LOST" in failed["msg"], failed["msg"]
+        assert "Never resume the half on kvm1" in failed["msg"]
+        assert "paused" in why(slow, "kvm1") and slow.owners("web1", HOSTS) == ["kvm1"]
+    assert not answers(slow, 101)
+
+
+def test_a_release_that_crashes_on_resume_is_not_told_to(slow: Lab) -> None:
+    start_web1(slow, "kvm3")
+    move = in_postcopy(slow, "kvm3", "kvm4")
+    slow.lab("fault", "cut", "kvm3", "kvm4")
+    assert move.result()["failed"]
+    # So that QEMU does not go on by itself when the link is back.
+    slow.virsh("kvm3", "domjobabort", "web1", "--postcopy")
+    daemons = slow.sh("kvm4", "sh", "-c", "pidof libvirtd virtqemud")
+    slow.lab("fault", "heal")
+    refused = slow.one("kvm3", "kvm_migrate", host="kvm4", may_fail=True, **ONLY)
+    print(refused["msg"])
+    assert refused["failed"] and "libvirt 11.3.0 on kvm4 crashes when it resumes one" in refused["msg"], refused["msg"]
+    assert "Never resume the half on kvm3" in refused["msg"]
+    assert slow.sh("kvm4", "sh", "-c", "pidof libvirtd virtqemud") == daemons
+    assert "paused" in why(slow, "kvm3")
+
+
+def test_the_post_copy_of_a_dead_run_is_watched_to_its_end(slow: Lab) -> None:
+    start_web1(slow, "kvm1")
+    before = page(slow)
+    controller = slow.start("kvm1", [Task("kvm_migrate", {**ONLY, "host": "kvm2"})])
+    try:
+        until(lambda: "(post-copy)" in why(slow, "kvm1"), 120, "post-copy began")
+        kill_module(slow)
+        told = slow.one("kvm1", "kvm_migrate", host="kvm2", **ONLY)
+    finally:
+        kill_controller(controller)
+    assert told["watched"] and told["changed"]
+    check_same_guest(slow, before, "kvm2")
