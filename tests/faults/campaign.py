@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="ids (M1), names (cut-all) or kinds (live, offline, refused, worst)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--os", default="bookworm,trixie", dest="releases")
+    parser.add_argument("--os", default="trixie,bookworm", dest="releases")
     parser.add_argument("--seconds", type=int, help="begin no more rounds after that time")
     parser.add_argument("--fresh", action="store_true", help="forget the results of earlier campaigns")
     parser.add_argument("--page-only", action="store_true", help="docs/faults.md from the results that are there")

@@ -16,8 +16,10 @@ from typing import Any, Dict, List, Tuple
 import ansible_runner
 import pytest
 
+from .conftest import NEWER
 from .fleet import ROOT, Lab, answers, guest, until
 
+RELEASES = NEWER
 HOSTS = ("kvm1", "kvm2", "kvm3")
 # subject, phase, per cent, rate, what is left: a line as docs/awx.md shows it.
 LINE = re.compile(r"kvm1: web1 to kvm2  memory +\d+ %  [\d.]+ MiB/s  \d+ MiB left  ")

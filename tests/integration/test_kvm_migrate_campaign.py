@@ -14,13 +14,15 @@ import pytest
 from ansible_collections.kvmops.fleet.tests.faults.campaign import line_of, one_round
 from ansible_collections.kvmops.fleet.tests.faults.catalogue import FAULTS, Fault
 
+from .conftest import NEWER
 from .fleet import Lab
 
+RELEASES = NEWER
 # The same moments again: SEED=… pytest tests/integration/test_kvm_migrate_campaign.py
 SEED = int(os.environ.get("SEED") or random.randrange(10**6))
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.worst], ids=lambda fault: fault.id)
 def test_a_round(clean: Lab, fault: Fault) -> None:
-    one = one_round(clean, fault, SEED, "bookworm,bookworm")
+    one = one_round(clean, fault, SEED, "trixie,trixie")
     assert not one.wrong, line_of(one)

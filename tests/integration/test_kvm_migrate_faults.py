@@ -11,10 +11,12 @@ import signal
 import threading
 from typing import Any, Dict, List
 
+from .conftest import NEWER
 from .disks import exists, make_disk
 from .fleet import IMAGES, Lab, Task, answers, guest, until
 from .test_kvm_migrate import DISK, WEB, start_web1
 
+RELEASES = NEWER
 HOSTS = ("kvm1", "kvm2", "kvm3")
 # Slow enough that a fault hits the middle of the copy.
 SLOW_MIB_S = 4

@@ -6,32 +6,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from typing import Any, Dict, Iterator, List
 
 import pytest
 
-from .conftest import wipe
-from .fleet import LAB, ROOT, Lab, answers, guest, until
+from .conftest import NEWER, wipe
+from .fleet import Lab, answers, guest, until
 
+# Compression needs the newer release on both ends.
+RELEASES = NEWER
 HOSTS = ("kvm1", "kvm2", "kvm3")
 # What tc's 200 Mbit/s leave for memory.
 LINK, LINK_MIB_S = "200mbit", 22.8
 # It writes faster than the link sends, to 40 MiB: what remains for good takes about two seconds.
 BUSY = "kvmops.dirty_mib_s=60 kvmops.dirty_set_mib=40"
-
-
-@pytest.fixture(name="lab", scope="module")
-def fixture_lab() -> Iterator[Lab]:
-    """Compression needs the newer release on both ends: kvm1 and kvm2 are trixie, kvm3 is bookworm."""
-    given = os.environ.get("KVMOPS_LAB")
-    name = "%s-policy" % (given or "test-%s" % os.environ.get("PYTEST_XDIST_WORKER", "one"))
-    words = ["--name", name, "--hosts", "3", "--os", "trixie,trixie,bookworm"]
-    subprocess.run([str(LAB), "up", *words], check=True, stdin=subprocess.DEVNULL)
-    yield Lab(name=name, inventory=ROOT / ".lab" / name / "inventory.yml")
-    if not given:
-        subprocess.run([str(LAB), "down", "--name", name], check=True, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture(name="slow")

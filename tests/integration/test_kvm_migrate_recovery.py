@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+from .conftest import NEWER
 from .disks import exists, make_disk, records_of
 from .fleet import Lab, answers, guest, until
 from .test_kvm_migrate import DISK, WEB, start_web1
 from .test_kvm_migrate_faults import HOSTS, SLOW_MIB_S, Running, copying
 from .test_kvm_migrate_offline import MIB, PART, allocated, kill_the_module, no_notes
+
+RELEASES = NEWER
 
 
 def kill_in_the_middle(lab: Lab, mib_s: int) -> None:

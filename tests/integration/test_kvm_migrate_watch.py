@@ -19,11 +19,13 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
+from .conftest import NEWER
 from .disks import exists, make_disk
 from .fleet import LAB, Lab, Task, answers, until
 from .test_kvm_migrate import DISK, WEB, job_info, start_web1
 from .test_kvm_migrate_faults import copying
 
+RELEASES = NEWER
 HOSTS = ("kvm1", "kvm2", "kvm3")
 RECORD = "/run/kvmops/kvm_migrate-web1.run"
 # Half a minute for a copy of 256 MiB: time enough to kill a run and to begin another.

@@ -123,4 +123,10 @@ TRAPS = (
         "libvirt before 10.5 may crash when the guest shuts down during its migration (NEWS 10.5.0).",
         "Do not shut the guest down while it moves. If it happened, start libvirt and run again.",
     ),
+    Entry(
+        "tcg-lost-writes",
+        WARNING,
+        "Without KVM, QEMU before 9.0 may miss what the guest writes during a live move (mended by QEMU's commit 03bfc2188f06); a guest that hangs afterwards was seen, with slow moves mostly.",
+        "Move the guest when it is off, or update QEMU on the source. Guests that run with KVM are not concerned.",
+    ),
 )

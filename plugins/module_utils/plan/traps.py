@@ -15,6 +15,9 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.disk_moves import NOTHING
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.question import Answers, Case, Question
 
+# "physmem: Fix migration dirty bitmap coherency with TCG memory access"; Debian's 7.2.22 is without it.
+TCG_SOUND_SINCE = 9000000
+
 
 def _libvirt(end: End) -> str:
     return "libvirt %s on %s" % (version_text(end.facts.libvirt_version), end.side)
@@ -66,6 +69,13 @@ def does_the_guests_end_crash_it(case: Case) -> Answers:
             yield concern("guest-end-crash", _libvirt(end))
 
 
+def does_it_lose_writes(case: Case) -> Answers:
+    version = case.source.facts.qemu_version
+    if case.live and case.domain.type == "qemu" and version < TCG_SOUND_SINCE:
+        detail = "%s has QEMU %s, and the guest runs without KVM" % (case.source.side, version_text(version))
+        yield concern("tcg-lost-writes", detail)
+
+
 def can_disks_be_encrypted(case: Case) -> Answers:
     wish = case.wish
     if not (case.live and wish.tls and case.copies):
@@ -91,5 +101,6 @@ QUESTIONS: Tuple[Question, ...] = (
     is_root_squashed,
     does_a_restart_crash_it,
     does_the_guests_end_crash_it,
+    does_it_lose_writes,
     can_disks_be_encrypted,
 )

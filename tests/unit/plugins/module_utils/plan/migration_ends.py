@@ -87,7 +87,7 @@ def _hosting(words: Mapping[str, Any]) -> Hosting:
 
 
 def _domain(words: Mapping[str, Any]) -> Domain:
-    parts = dict({"name": "web1", "uuid": UUID, "type": "qemu", "memory_mib": 256, "vcpus": 1}, **words)
+    parts = dict({"name": "web1", "uuid": UUID, "type": "kvm", "memory_mib": 256, "vcpus": 1}, **words)
     parts["disks"] = tuple(_disk(disk) for disk in parts.get("disks", []))
     parts["nics"] = tuple(Nic(**nic) for nic in parts.get("nics", []))
     parts["boot"] = Boot(**parts.get("boot", {}))
@@ -111,7 +111,7 @@ def _status(state: str, words: Mapping[str, Any]) -> DomainStatus:
 
 def _facts(side: str, words: Mapping[str, Any]) -> HostFacts:
     machines = words.get("machines", {"q35": "pc-q35-7.2", "pc-q35-7.2": "pc-q35-7.2"})
-    types = tuple(words.get("domain_types", ["qemu"]))
+    types = tuple(words.get("domain_types", ["kvm", "qemu"]))
     return HostFacts(
         hostname=side,
         host_uuid=words.get("host_uuid", "uuid-of-%s" % side),
