@@ -14,6 +14,7 @@ HERE, THERE = "kvm1", "kvm2"
 WHILE_IT_COPIES = ("set-up", "disk", "memory")
 RUN_AGAIN = "run again"
 STAYS = r"the guest is running on kvm1"
+NO_RESULT = ("ended without a result", "on kvm1", "Run the same task again")
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,16 @@ FAULTS: Tuple[Fault, ...] = (
         follows=True,
         worst=True,
     ),
-    Fault("M7b", "the module on the source: SIGKILL", "kill_module", owner=None, clean=False, follows=True, worst=True),
+    Fault(
+        "M7b",
+        "the module on the source: SIGKILL",
+        "kill_module",
+        owner=None,
+        says=NO_RESULT,
+        clean=False,
+        follows=True,
+        worst=True,
+    ),
     Fault(
         "M8",
         "the module on the source: SIGTERM when nearly all is sent",
@@ -174,6 +184,7 @@ FAULTS: Tuple[Fault, ...] = (
         kind=OFFLINE,
         phases=("part",),
         off=True,
+        says=NO_RESULT,
         clean=False,
     ),
     Fault(
