@@ -49,24 +49,22 @@ class WatchedAction(ActionBase):
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         result: Dict[str, Any] = super().run(tmp, task_vars)
         in_background = bool(self._task.async_val)
-        with self._watching(not in_background and not self._task.check_mode):
+        where = str(self._task.delegate_to or (task_vars or {}).get("inventory_hostname"))
+        with self._watching(where, not in_background and not self._task.check_mode):
             done = self._execute_module(task_vars=task_vars, wrap_async=in_background)
-        return dict(merge_hash(result, with_cause(done, self._subject(), self._where())))
+        return dict(merge_hash(result, with_cause(done, self._subject(), where)))
 
     def _subject(self) -> str:
         return str(self._task.args.get("name") or self._task.args.get("guest"))
 
-    def _where(self) -> str:
-        return str(self._task.delegate_to or self._play_context.remote_addr)
-
     @contextlib.contextmanager
-    def _watching(self, wanted: bool) -> Iterator[None]:
+    def _watching(self, where: str, wanted: bool) -> Iterator[None]:
         """Show progress while the block runs."""
         if not wanted:
             yield
             return
         ended = threading.Event()
-        watcher = threading.Thread(target=self._show_until, args=(ended,), daemon=True)
+        watcher = threading.Thread(target=self._show_until, args=(where, ended), daemon=True)
         watcher.start()
         try:
             yield
@@ -74,7 +72,7 @@ class WatchedAction(ActionBase):
             ended.set()
             watcher.join(SHOW_EVERY_S)
 
-    def _show_until(self, ended: threading.Event) -> None:
+    def _show_until(self, where: str, ended: threading.Event) -> None:
         # The copy has its own state, and ssh gives it a channel of its own in the connection that is open already.
         connection = copy.copy(self._connection)
         path = path_of(self._task.action.split(".")[-1], self._subject())
@@ -84,7 +82,7 @@ class WatchedAction(ActionBase):
                 told = connection.exec_command(look, sudoable=False)[1]
                 line = line_of(told if isinstance(told, str) else told.decode("utf-8"), datetime.now())
                 if line and not ended.is_set():
-                    DISPLAY.display("%s: %s" % (self._where(), line))
+                    DISPLAY.display("%s: %s" % (where, line))
 
 
 def with_cause(done: Dict[str, Any], subject: str, where: str) -> Dict[str, Any]:

@@ -165,7 +165,7 @@ FAULTS: Tuple[Fault, ...] = (
         "M50",
         "the job is aborted by another client",
         "abort",
-        says=("move web1 live to kvm2", STAYS, "Somebody ended the job", "Run again"),
+        says=("move web1 live to kvm2", STAYS, "Somebody ended the job|somebody ended the job", "[Rr]un again"),
         worst=True,
     ),
     Fault(

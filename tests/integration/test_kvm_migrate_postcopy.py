@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator
 import pytest
 
 from .conftest import NEWER, wipe
-from .fleet import GET, Lab, Task, answers, guest, until
+from .fleet import GET, Lab, Task, alone, answers, guest, until
 from .test_kvm_migrate_faults import Running
 from .test_kvm_migrate_watch import kill_controller, kill_module
 
@@ -28,8 +28,15 @@ ONLY: Dict[str, Any] = {
 }
 
 
+@pytest.fixture(name="kernel")
+def fixture_kernel() -> Iterator[None]:
+    """Nobody else changes whether QEMU may fetch pages."""
+    with alone("userfaultfd"):
+        yield
+
+
 @pytest.fixture(name="slow")
-def fixture_slow(lab: Lab) -> Iterator[Lab]:
+def fixture_slow(lab: Lab, kernel: None) -> Iterator[Lab]:
     """Clean hosts whose QEMU may fetch pages, on links of 100 Mbit/s."""
     lab.lab("fault", "heal")
     wipe(lab)
@@ -104,7 +111,7 @@ def test_without_consent_the_same_move_is_given_up(slow: Lab) -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [("kvm1", "kvm2"), ("kvm3", "kvm1")])
-def test_what_cannot_be_is_refused_before_anything_moves(lab: Lab, one: str, other: str) -> None:
+def test_what_cannot_be_is_refused_before_anything_moves(lab: Lab, kernel: None, one: str, other: str) -> None:
     wipe(lab)
     lab.lab("userfaultfd", "forbid")
     start_web1(lab, one)

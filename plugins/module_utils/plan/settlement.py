@@ -143,7 +143,7 @@ def advice(words: Optional[str]) -> str:
         return "Somebody ended the job (virsh domjobabort). Run again."
     if "End of file" in said or "Input/output error" in said or "closed the monitor" in said:
         return (
-            "QEMU on the destination, or a libvirt daemon, ended: read /var/log/libvirt/qemu and the daemon's journal there,"
-            " then run again."
+            "QEMU on the destination, or a libvirt daemon, ended, or somebody ended the job (virsh domjobabort) while it was set up:"
+            " read /var/log/libvirt/qemu and the daemon's journal there, then run again."
         )
     return "Mend the cause, then run again."
