@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+import re
+from typing import Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
     ACTIVE_STATES,
@@ -16,6 +17,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
     RUNNING,
     DomainStatus,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Sample
 
 # What one side says of the domain: one of the state words of model/domain.py, or one of these.
 ABSENT = "absent"
@@ -134,16 +136,47 @@ def _silence(there: str, dest: str) -> str:
     return "%s does not answer and may keep half-copied disks. " % dest if there == SILENT else ""
 
 
-def advice(words: Optional[str]) -> str:
-    """What libvirt's own words suggest."""
+def failed_disk(words: Optional[str]) -> Optional[str]:
+    """The target (vda) of the disk whose copy failed, when libvirt's words name one."""
+    found = re.search(r"migration of disk (\S+) failed", words or "")
+    return found.group(1) if found else None
+
+
+def copied(sample: Optional[Sample]) -> str:
+    """How far the disks had come, for want of the offset: QEMU tells that to nobody."""
+    if sample is None or sample.disk_processed_mib + sample.disk_remaining_mib <= 0:
+        return ""
+    whole = sample.disk_processed_mib + sample.disk_remaining_mib
+    return " (when about %.0f of %.0f MiB of disks were copied)" % (sample.disk_processed_mib, whole)
+
+
+def advice(
+    words: Optional[str], source: str = "the source", dest: str = "the destination", disk_errors: Sequence[str] = ()
+) -> str:
+    """What libvirt's own words suggest. source, dest: names of the hosts. disk_errors: "read" or "write", where QEMU told that."""
     said = words or ""
     if "No space left" in said:
         return "Free room on the destination, then run again."
     if "canceled by client" in said:
         return "Somebody ended the job (virsh domjobabort). Run again."
+    disk = failed_disk(said)
+    if disk:
+        return _mend_disk(disk, source, dest, disk_errors)
     if "End of file" in said or "Input/output error" in said or "closed the monitor" in said:
         return (
             "QEMU on the destination, or a libvirt daemon, ended: read /var/log/libvirt/qemu and the daemon's journal there,"
             " then run again."
         )
     return "Mend the cause, then run again."
+
+
+def _mend_disk(disk: str, source: str, dest: str, disk_errors: Sequence[str]) -> str:
+    """A copy that cannot be written may have lost the other end as well as its disk; one that cannot be read has not."""
+    look = "(journalctl -k there names device and sector)"
+    read = "Disk %s could not be read on %s: look at the disk under it %s" % (disk, source, look)
+    write = (
+        "The copy of disk %s could not be written on %s: look at the disk under it %s, and whether QEMU on the destination ended"
+        " (/var/log/libvirt/qemu) or the link broke" % (disk, dest, look)
+    )
+    known = [text for operation, text in (("read", read), ("write", write)) if operation in disk_errors]
+    return "%s. Mend that, then run again." % ". ".join(known or ["One of two. %s. Or: %s" % (read, write)])

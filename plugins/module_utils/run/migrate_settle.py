@@ -34,13 +34,16 @@ def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
     if outcome == settlement.MOVED:
         return
     words = watched.error or "libvirt reported success"
+    if settlement.failed_disk(words):
+        words += settlement.copied(watched.samples[-1] if watched.samples else None)
     if watched.stopped:
         words = "%s, and the move was ended (%s); libvirt: %s" % (watched.why, watched.stopped, words)
     where, remedy = settlement.told(outcome, here, there, ends.source.side, ends.dest.side)
     if outcome in settlement.UNSETTLED:
         raise CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
     said = "%s. Now %s" % (words, where)
-    raise HostError(attempted, ends.source.side, said, remedy + settlement.advice(watched.error))
+    advice = settlement.advice(watched.error, ends.source.side, ends.dest.side, watched.disk_errors)
+    raise HostError(attempted, ends.source.side, said, remedy + advice)
 
 
 def _agreed(wish: Wish, ends: Ends, watched: Watched) -> bool:

@@ -40,5 +40,11 @@ def test_losses_are_counted_in_tenths_of_a_per_cent():
     assert len(rules(Fault("drop", "kvm3", "5 both"))) == 2
 
 
+def test_a_mute_host_announces_nothing_to_hosts_and_controller():
+    assert rules(Fault("mute", "kvm2", "")) == ['iifname "kvm2" ether type { arp, 0x8035 } counter drop'] * 2
+    text = render([Fault("mute", "kvm2", "")])
+    assert "0x8035" in text.split("chain input")[1].split("chain output")[0]
+
+
 def test_faults_add_up():
     assert len(rules(Fault("cut", "kvm1", "all both kvm2"), Fault("drop", "kvm1", "5 one"))) == 3

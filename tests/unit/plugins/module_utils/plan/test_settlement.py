@@ -12,6 +12,7 @@ from typing import Optional
 import pytest
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import DomainStatus
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Sample
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import (
     ABSENT,
     BROKEN,
@@ -28,6 +29,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement impor
     TWICE,
     UNKNOWN,
     advice,
+    copied,
     may_take_back,
     told,
     verdict,
@@ -114,3 +116,24 @@ def test_advice_reads_libvirts_words() -> None:
     assert "journal" in advice("End of file while reading data: Input/output error")
     assert "QEMU on the destination" in advice("internal error: QEMU unexpectedly closed the monitor (vm='web1')")
     assert "Somebody ended the job" in advice("operation aborted: job 'migration out' canceled by client")
+
+
+def test_a_disk_that_failed_is_named_with_its_side() -> None:
+    words = "operation failed: migration of disk vda failed: Input/output error"
+    read = advice(words, "kvm1", "kvm2", ["read"])
+    assert read.startswith("Disk vda could not be read on kvm1") and "kvm2" not in read and "run again" in read
+    write = advice(words, "kvm1", "kvm2", ["write"])
+    assert "disk vda could not be written on kvm2" in write and "kvm1" not in write
+    assert "QEMU on the destination" in write, "it looks the same when that was killed"
+    unknown = advice(words, "kvm1", "kvm2")
+    assert "read on kvm1" in unknown and "written on kvm2" in unknown and unknown.endswith("then run again.")
+    assert "Free room" in advice("migration of disk vda failed: No space left on device", "kvm1", "kvm2", ["write"])
+
+
+@pytest.mark.parametrize(
+    ("done", "left", "expected"),
+    [(12.2, 51.8, " (when about 12 of 64 MiB of disks were copied)"), (0, 0, "")],
+)
+def test_how_far_the_disks_came(done: float, left: float, expected: str) -> None:
+    sample = Sample(0, "disk", disk_processed_mib=done, disk_remaining_mib=left)
+    assert copied(sample) == expected and copied(None) == ""
