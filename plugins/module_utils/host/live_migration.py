@@ -70,7 +70,7 @@ class Watched:
     samples: List[Sample] = field(default_factory=list)
     acts: List[Act] = field(default_factory=list)
     completed: Dict[str, Any] = field(default_factory=dict)
-    disk_errors: List[str] = field(default_factory=list)
+    disk_errors: List[Tuple[str, str]] = field(default_factory=list)
     error: Optional[str] = None
     stopped: Optional[str] = None
     why: Optional[str] = None

@@ -66,7 +66,7 @@ def _add_network(kinds: Kinds) -> None:
     )
     drop.add_argument("percent", type=float)
     drop.add_argument("--one-way", action="store_true", help="only what the host sends")
-    _kind(kinds, "mute", "drop the ARP and RARP that a host sends", lambda lab, a: faults.mute(lab, a.host))
+    _kind(kinds, "mute", "drop the ARP, RARP and ICMPv6 that a host sends", lambda lab, a: faults.mute(lab, a.host))
     _kind(kinds, "unmute", "undo mute", lambda lab, a: faults.unmute(lab, a.host))
     rate = _kind(kinds, "rate", "change the rate of a host's link", lambda lab, a: faults.rate(lab, a.host, a.rate))
     rate.add_argument("rate", metavar="RATE", help="for example 50mbit, or none")

@@ -167,9 +167,9 @@ def mend_disk(lab: LabRecord, host: str, path: str) -> None:
 
 
 def mute(lab: LabRecord, host: str) -> None:
-    """Let nobody learn from this host where an address is: no ARP and no RARP of it leaves the switch."""
+    """Let nobody learn from this host where an address is: no ARP, RARP and ICMPv6 (which has IPv6's) of it passes the switch."""
     lab.on_switch(host)
-    fault = Fault("mute", host, "", f"ARP and RARP that {host} sends are dropped at the switch")
+    fault = Fault("mute", host, "", f"ARP, RARP and ICMPv6 that {host} sends are dropped at the switch")
     firewall.apply(lab.name, [*lab.faults, fault])
     _add(lab, fault, f"unmute {host}")
 
@@ -178,7 +178,7 @@ def unmute(lab: LabRecord, host: str) -> None:
     """Undo `mute`."""
     _drop(lab, "mute", host)
     firewall.apply(lab.name, lab.faults)
-    say(f"ARP and RARP of {host} pass again")
+    say(f"ARP, RARP and ICMPv6 of {host} pass again")
 
 
 def power_off(lab: LabRecord, host: str) -> None:

@@ -46,7 +46,8 @@ def render(faults: Iterable[Fault]) -> str:
         elif fault.kind == "mute":
             # Also towards the controller, whose end is the switch itself.
             for chain in ("forward", "input"):
-                chains[chain].append(f'iifname "{fault.host}" ether type {{ arp, {RARP} }} counter drop')
+                for what in (f"ether type {{ arp, {RARP} }}", "meta l4proto ipv6-icmp"):
+                    chains[chain].append(f'iifname "{fault.host}" {what} counter drop')
     text = f"add table bridge {TABLE}\ndelete table bridge {TABLE}\n"
     if any(chains.values()):
         text += f"table bridge {TABLE} {{\n"

@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, List
+from typing import Any, List, Tuple
 
 import pytest
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import disk_errors
 
-DOM = SimpleNamespace(connect=lambda: "connection")
+XML = """<domain type='kvm'><devices>
+<disk type='file'><target dev='vda' bus='virtio'/><alias name='virtio-disk0'/></disk>
+<disk type='file'><target dev='sdb' bus='sata'/><alias name='sata0-0-1'/></disk></devices></domain>"""
+DOM = SimpleNamespace(connect=lambda: "connection", XMLDesc=lambda flags: XML)
 
 
 class Refused(Exception):
@@ -42,25 +45,27 @@ def no_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_errors, "libvirt", SimpleNamespace(libvirtError=Refused))
 
 
-def test_each_operation_is_noted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monitor, operations = Monitor(), []  # type: ignore[var-annotated]
+def test_each_error_is_noted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monitor, errors = Monitor(), []  # type: ignore[var-annotated]
     monkeypatch.setattr(disk_errors, "libvirt_qemu", monitor)
-    with disk_errors.noting(DOM, operations):
+    with disk_errors.noting(DOM, errors):
         for details in (
             '{"device": "drive-virtio-disk0", "operation": "write", "action": "report"}',
+            '{"device": "drive-virtio-disk0", "operation": "write", "action": "report"}',
+            '{"device": "drive-sata0-0-1", "operation": "read"}',
             '{"operation": "write"}',
             "",
             "[]",
             "no JSON",
         ):
             monitor.callback("connection", DOM, "BLOCK_JOB_ERROR", 0, 0, details, None)
-    assert operations == ["write"] and monitor.ended == [7]
+    assert errors == [("vda", "write"), ("sdb", "read"), ("", "write")] and monitor.ended == [7]
 
 
 @pytest.mark.parametrize("monitor", [None, Monitor(refuses=True)])
 def test_who_cannot_listen_goes_on(monkeypatch: pytest.MonkeyPatch, monitor: Any) -> None:
-    operations: List[str] = []
+    errors: List[Tuple[str, str]] = []
     monkeypatch.setattr(disk_errors, "libvirt_qemu", monitor)
-    with disk_errors.noting(DOM, operations):
+    with disk_errors.noting(DOM, errors):
         pass
-    assert operations == [] and not (monitor and monitor.ended)
+    assert errors == [] and not (monitor and monitor.ended)
