@@ -101,8 +101,8 @@ def told(outcome: str, here: str, there: str, source: str, dest: str) -> Tuple[s
         STAYED: ("the guest is %s on %s as before" % (here, source), _silence(there, dest)),
         LINGERS: (
             "the guest is running on %s as before; its half on %s never ran and has not ended yet" % (source, dest),
-            "libvirt there still waits for it, as for a disk that does not answer: read its journal there. Nothing was removed. Run"
-            " again when virsh list on %s does not show it any more. " % dest,
+            "Its QEMU may be waiting for a disk that does not answer: look at libvirt's and the kernel's journal there. Nothing was"
+            " removed. Run again when the disk answers: that run ends the half first. ",
         ),
         TWICE: (
             "THE GUEST IS %s ON %s AND %s ON %s" % (here, source, there, dest),
