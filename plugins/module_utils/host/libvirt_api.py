@@ -21,6 +21,10 @@ try:
 except ImportError:
     libvirt = None
     LIBVIRT_IMPORT_ERROR = traceback.format_exc()
+try:
+    import libvirt_qemu
+except ImportError:
+    libvirt_qemu = None
 
 # libvirt's own client keepalive: a dead peer is noticed after (5 + 1) x 5 s instead of never.
 KEEPALIVE_INTERVAL_S = 5

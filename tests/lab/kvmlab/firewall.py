@@ -1,4 +1,4 @@
-"""Cuts and losses on the lab's switch, as one nftables table.
+"""Cuts, losses and silence on the lab's switch, as one nftables table.
 
 They live outside the hosts: nothing that a role does to a host's own firewall can undo them.
 """
@@ -19,6 +19,7 @@ PORTS = {
     "data": ("49152-49215",),
     "storage": ("111", "2049", "20048"),
 }
+RARP = "0x8035"
 CHAINS = ("forward", "input", "output")
 
 
@@ -42,6 +43,11 @@ def render(faults: Iterable[Fault]) -> str:
             chains["forward"].append(f'iifname "{fault.host}" {loss}')
             if ways == "both":
                 chains["forward"].append(f'oifname "{fault.host}" {loss}')
+        elif fault.kind == "mute":
+            # Also towards the controller, whose end is the switch itself.
+            for chain in ("forward", "input"):
+                for what in (f"ether type {{ arp, {RARP} }}", "meta l4proto ipv6-icmp"):
+                    chains[chain].append(f'iifname "{fault.host}" {what} counter drop')
     text = f"add table bridge {TABLE}\ndelete table bridge {TABLE}\n"
     if any(chains.values()):
         text += f"table bridge {TABLE} {{\n"

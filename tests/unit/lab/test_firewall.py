@@ -40,5 +40,15 @@ def test_losses_are_counted_in_tenths_of_a_per_cent():
     assert len(rules(Fault("drop", "kvm3", "5 both"))) == 2
 
 
+def test_a_mute_host_announces_nothing_to_hosts_and_controller():
+    once = [
+        'iifname "kvm2" ether type { arp, 0x8035 } counter drop',
+        'iifname "kvm2" meta l4proto ipv6-icmp counter drop',
+    ]
+    assert rules(Fault("mute", "kvm2", "")) == once * 2
+    text = render([Fault("mute", "kvm2", "")])
+    assert "0x8035" in text.split("chain input")[1].split("chain output")[0]
+
+
 def test_faults_add_up():
     assert len(rules(Fault("cut", "kvm1", "all both kvm2"), Fault("drop", "kvm1", "5 one"))) == 3
