@@ -197,7 +197,7 @@ FAULTS: Tuple[Fault, ...] = (
         "the destination's disk: 64 KiB/s, until the task has ended",
         "crawling_writes",
         says=("timeout_s", STAYS, "[Rr]un again"),
-        phases=("set-up", "disk"),
+        phases=("set-up",),
         clean=False,
         frail=THERE,
         cache="none",

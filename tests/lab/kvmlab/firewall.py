@@ -20,7 +20,7 @@ PORTS = {
     "storage": ("111", "2049", "20048"),
 }
 RARP = "0x8035"
-CHAINS = ("forward", "input", "output")
+CHAINS = ("prerouting", "forward", "input", "output")
 
 
 def apply(lab: str, faults: Iterable[Fault]) -> None:
@@ -44,10 +44,9 @@ def render(faults: Iterable[Fault]) -> str:
             if ways == "both":
                 chains["forward"].append(f'oifname "{fault.host}" {loss}')
         elif fault.kind == "mute":
-            # Also towards the controller, whose end is the switch itself.
-            for chain in ("forward", "input"):
-                for what in (f"ether type {{ arp, {RARP} }}", "meta l4proto ipv6-icmp"):
-                    chains[chain].append(f'iifname "{fault.host}" {what} counter drop')
+            # Before the switch learns from a frame at which port its sender is; in forward and input it has done so already.
+            for what in (f"ether type {{ arp, {RARP} }}", "meta l4proto ipv6-icmp"):
+                chains["prerouting"].append(f'iifname "{fault.host}" {what} counter drop')
     text = f"add table bridge {TABLE}\ndelete table bridge {TABLE}\n"
     if any(chains.values()):
         text += f"table bridge {TABLE} {{\n"
