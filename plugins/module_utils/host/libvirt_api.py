@@ -153,5 +153,4 @@ def flag(*names: str) -> int:
 
 def agent_command(dom: Any, command: str, timeout_s: int) -> str:
     """What the guest agent answers. Raises libvirtError."""
-    # A module of its own in the same package; only this one call needs it.
     return str(libvirt_qemu.qemuAgentCommand(dom, command, timeout_s, 0))
