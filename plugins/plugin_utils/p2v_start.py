@@ -1,0 +1,136 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Starts the agent of a hot P2V on its source once the module waits for it, with a key that only this run has."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import run_id
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import is_of_a_living_run
+from ansible_collections.kvmops.fleet.plugins.plugin_utils import p2v_bundle
+
+# The module says so in its progress, in the phase in which it waits.
+WAITING = "wait"
+ASK_EVERY_S = 0.5
+HOST_KEYS = "cat /etc/ssh/ssh_host_*_key.pub"
+
+
+class Receiver(NamedTuple):
+    """Where the agent dials to. host_keys: of its sshd, as the lines of its .pub files."""
+
+    address: str
+    port: int
+    host_keys: Sequence[str]
+
+    @property
+    def known_hosts(self) -> str:
+        where = self.address if self.port == 22 else "[%s]:%d" % (self.address, self.port)
+        return "".join(
+            "%s %s\n" % (where, " ".join(line.split()[:2])) for line in self.host_keys if len(line.split()) > 1
+        )
+
+
+def new_key() -> Dict[str, str]:
+    """{private, public}: an Ed25519 pair in the formats of OpenSSH. It is never on a disk."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    pair = Ed25519PrivateKey.generate()
+    private = pair.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = pair.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return {"private": private.decode("ascii"), "public": public.decode("ascii")}
+
+
+def settings(key: Dict[str, str], receiver: Receiver, connections: int, disks: Sequence[str]) -> Dict[str, Any]:
+    """For `main` of the agent. The user's own configuration of ssh is left out: it may log, ask or multiplex."""
+    options = {
+        "BatchMode": "yes",
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": "{folder}/known_hosts",
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "yes",
+        "ConnectTimeout": "15",
+        "ServerAliveInterval": "5",
+        "ServerAliveCountMax": "6",
+        "Compression": "no",
+        "LogLevel": "ERROR",
+    }
+    dial = ["ssh", "-T", "-a", "-x", "-F", "/dev/null", "-i", "{folder}/key", "-p", str(receiver.port)]
+    for name, value in options.items():
+        dial += ["-o", "%s=%s" % (name, value)]
+    told: Dict[str, Any] = {
+        "run": run_id(key["public"]),
+        "dial": [*dial, "root@" + receiver.address.replace("{", "").replace("}", ""), "kvmops-p2v"],
+        "connections": connections,
+        "files": {"key": key["private"], "known_hosts": receiver.known_hosts},
+    }
+    if disks:
+        told["disks"] = list(disks)
+    return told
+
+
+def waits(told: str) -> bool:
+    """Whether an answer to LOOK is of a living run that waits for its agent."""
+    content, dummy, stat = told.partition("\n")
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        written = json.loads(content)
+        return is_of_a_living_run(written, stat) and written.get("phase") == WAITING
+    return False
+
+
+class Starter:
+    """look: the answer to LOOK, now. start: the agent, given its bundle; (rc, out, err). failed: tells the module why not."""
+
+    def __init__(
+        self,
+        look: Callable[[], str],
+        start: Callable[[bytes], Any],
+        failed: Callable[[str], None],
+        prepare: Callable[[], Any],
+    ) -> None:
+        self._look, self._start, self._failed, self._prepare = look, start, failed, prepare
+        self._ended = threading.Event()
+        self.said: Optional[str] = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Starter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *dummy: Any) -> None:
+        self._ended.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        while not self._ended.wait(ASK_EVERY_S):
+            with contextlib.suppress(Exception):
+                if waits(self._look()):
+                    break
+        if self._ended.is_set():
+            return
+        try:
+            # As long as the agent lives. What it says at its end matters to those only who still wait for it.
+            rc, out, err = self._start(p2v_bundle.bundle(self._prepare()))
+            self.said = words(out, err if rc else "") or ("exit %d" % rc if rc else None)
+        except Exception as error:
+            self.said = str(error)
+        if self.said:
+            with contextlib.suppress(Exception):
+                self._failed(self.said)
+
+
+def words(out: str, err: str) -> str:
+    """What the agent, or the way to it, said of its failure."""
+    found: List[str] = []
+    for line in out.splitlines():
+        with contextlib.suppress(ValueError, AttributeError):
+            found.append(str(json.loads(line).get("said") or ""))
+    return " ".join(" ".join([*found, err]).split())

@@ -1,0 +1,46 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A disk, and an agent that knows nothing of any other.
+
+Nothing of ours is imported before a test runs: a conftest is read before Ansible knows where collections are.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Any]:
+    from . import disks
+
+    if not disks.possible():
+        pytest.skip("needs root and loop devices")
+    made = disks.Disk(tmp_path / "disk.img", 400)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    from ansible_collections.kvmops.fleet.plugins.plugin_utils import p2v_bundle
+
+    from . import receiving
+
+    started = []
+
+    def start(disk: Any, python: str = sys.executable, **more: Any) -> Any:
+        made = receiving.Agent(tmp_path, [disk.name], [python, "-c", p2v_bundle.START], **more)
+        started.append(made)
+        return made
+
+    yield start
+    for made in started:
+        if made.process.poll() is None:
+            made.end()

@@ -1,0 +1,86 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Disks for tests: files as loop devices, with partitions and filesystems. Needs root and loop devices."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+MIB = 1024**2
+SECTOR = 512
+
+
+def possible() -> bool:
+    return sys.platform == "linux" and os.geteuid() == 0 and os.path.exists("/dev/loop-control")
+
+
+def tool(name: str) -> bool:
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
+
+
+def known(filesystem: str) -> bool:
+    """Whether the kernel can mount it; one that is not loaded is, where there are modules."""
+    if tool("modprobe"):
+        subprocess.run(["modprobe", filesystem], check=False, stderr=subprocess.DEVNULL)
+    with open("/proc/filesystems", encoding="ascii") as table:
+        return filesystem in table.read().split()
+
+
+def run(*argv: str) -> str:
+    done = subprocess.run(argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise AssertionError("%s: %s" % (" ".join(argv), done.stderr))
+    return done.stdout
+
+
+class Disk:
+    """A loop device over a file. `partition` adds one without writing a table: kernels need not read tables for it."""
+
+    def __init__(self, path: Path, mib: int) -> None:
+        self.path = path
+        self.size = mib * MIB
+        if not path.exists():
+            with open(path, "wb") as image:
+                image.truncate(self.size)
+        self.node = run("losetup", "--partscan", "--find", "--show", str(path)).strip()
+        self.name = os.path.basename(self.node)
+        self.mounted: list[Path] = []
+
+    def partition(self, number: int, start_mib: int, mib: int) -> str:
+        run("addpart", self.node, str(number), str(start_mib * MIB // SECTOR), str(mib * MIB // SECTOR))
+        return "%sp%d" % (self.node, number)
+
+    def mount(self, node: str, point: Path, options: str = "rw") -> Path:
+        point.mkdir(exist_ok=True)
+        run("mount", "-o", options, node, str(point))
+        self.mounted.append(point)
+        return point
+
+    def umount(self) -> None:
+        while self.mounted:
+            run("umount", str(self.mounted.pop()))
+
+    def close(self) -> None:
+        self.umount()
+        run("losetup", "--detach", self.node)
+
+
+def fill(point: Path, mib: int = 24) -> None:
+    """Files of all sizes, and holes where files were: free space that holds old data."""
+    for number in range(mib):
+        (point / ("file%d" % number)).write_bytes(os.urandom(MIB // 2 + number * 1000))
+        (point / ("small%d" % number)).write_bytes(os.urandom(100 * number))
+    os.sync()
+    for number in range(0, mib, 3):
+        (point / ("file%d" % number)).unlink()
+    os.sync()
+
+
+def contents(point: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in point.iterdir() if path.is_file()}

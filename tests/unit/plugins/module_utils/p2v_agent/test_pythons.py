@@ -1,0 +1,91 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agent under every Python that pyenv has here, and under its own readers: the oldest servers have 2.7."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from ansible_collections.kvmops.fleet.plugins.plugin_utils import p2v_bundle
+
+from . import disks
+
+VERSIONS = Path(os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))) / "versions"
+OLDEST_TO_NEWEST = ("2.7", "3.4", "3.6", "3.9", "3.13")
+
+
+def python(version: str) -> str:
+    found = sorted(VERSIONS.glob(version + ".*/bin/python"))
+    if not found:
+        pytest.skip("pyenv has no Python %s here" % version)
+    return str(found[-1])
+
+
+@pytest.mark.parametrize("version", OLDEST_TO_NEWEST)
+def test_a_disk_is_described_tracked_frozen_and_read(
+    disk: disks.Disk, agent: Callable[..., Any], tmp_path: Path, version: str
+) -> None:
+    old = python(version)
+    node = disk.partition(1, 1, 64)
+    disks.run("mkfs.ext4", "-q", node)
+    point = disk.mount(node, tmp_path / "here")
+    running = agent(disk, python=old, connections=2)
+    told = running.control.ask("describe")
+    assert [found["name"] for found in told["disks"]] == [disk.name]
+    assert [found["point"] for found in told["mounts"] if found["device"] == node[5:]] == [str(point)]
+    running.control.ask("track", disks=[disk.name])
+    running.control.ask("sync")
+    wanted = running.control.ask("map", disk=disk.name)["used"]
+    for coding in running.control.hello["codings"]:
+        assert list(running.data[1].read(disk.name, wanted, [0, coding]))
+    (point / "file").write_bytes(bytes(50000))
+    assert running.control.ask("freeze", mounts=[str(point)], limit_s=5)["frozen"] == [str(point)]
+    written = running.control.ask("written")
+    assert written["lost"] == 0
+    assert sum(length for dummy, length in written["disks"][disk.name]) >= 50000
+    running.control.ask("thaw")
+    assert running.end().strip() == '{"agent": "ended"}'
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_command_finds_a_python(shell: str) -> None:
+    words = [
+        "env",
+        "-i",
+        "PATH=/usr/bin:/bin",
+        shell,
+        "-c",
+        p2v_bundle.command().replace(shlex.quote(p2v_bundle.START), "'print(5)'"),
+    ]
+    assert subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout == b"5\n"
+
+
+def test_the_command_says_when_there_is_no_python(tmp_path: Path) -> None:
+    words = ["env", "-i", "PATH=%s" % tmp_path, "/bin/sh", "-c", p2v_bundle.command().replace("/usr/libexec", "/none")]
+    done = subprocess.run(words, check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert done.returncode == 127
+    assert b"no Python on this machine" in done.stderr
+
+
+def test_every_file_of_the_agent_is_sent() -> None:
+    assert sorted(p2v_bundle.MODULES) == sorted(path.stem for path in p2v_bundle.SOURCES.glob("*.py"))
+
+
+def test_a_receiver_that_is_not_there_is_told(tmp_path: Path) -> None:
+    settings = {"run": "x1", "dial": ["sh", "-c", "echo no route to the receiver >&2; exit 255"], "disks": ["loop0"]}
+    done = subprocess.run(
+        ["python3", "-c", p2v_bundle.START],
+        check=False,
+        input=p2v_bundle.bundle(settings),
+        stdout=subprocess.PIPE,
+        timeout=60,
+    )
+    assert b"no route to the receiver" in done.stdout
