@@ -18,16 +18,20 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_folder impor
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.pools import list_pools, refresh
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.progress_file import telling
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.run_key import authorised
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import RequestError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, RequestError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import CUTOVERS, NONE, P2vFound, P2vWish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import VmWish, machine_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v import head_of, plan_p2v, was_left
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_request import HOT, MODES, read_p2v_wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_request import HOT, MODES
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm_request import read_wishes
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_copy import Copier
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_look import Look, left_already, look
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_report import report
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_rounds import Rounds
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_vm import Vm
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_vm_options import VM_OPTIONS
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_world import World
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
@@ -59,31 +63,60 @@ OPTIONS: Dict[str, Any] = {
     "receiver": {"type": "str"},
     "connect_timeout_s": {"type": "float", "default": 60.0},
     "key": {"type": "str", "no_log": False},
+    **VM_OPTIONS,
 }
 
 
 class P2vJob(Job[P2vFound]):
     """agent: None when the source has been left by an earlier run."""
 
-    def __init__(self, wish: P2vWish, world: World, agent: Optional[Agent], hv: Optional[Hypervisor] = None) -> None:
+    def __init__(
+        self,
+        wish: P2vWish,
+        world: World,
+        agent: Optional[Agent],
+        hv: Optional[Hypervisor] = None,
+        vm: Optional[VmWish] = None,
+    ) -> None:
         self.wish, self.world, self.agent, self._hv = wish, world, agent, hv
+        self.vm = Vm(vm or VmWish(wish.name), world, hv)
         self._look: Optional[Look] = None
+        self._copies = False
         self._began = time.monotonic()
 
     def observe(self) -> P2vFound:
         if self.agent is None:
-            return P2vFound(source=None, done=True)
-        self._look = look(self.wish, self.world, self.agent)
+            self._look = Look(P2vFound(source=None, done=True), ())
+        else:
+            self._look = look(self.wish, self.world, self.agent)
+        if not self.wish.gather_only:
+            heads = left_already(self.wish, self.world)
+            self._look.concerns += self.vm.look(self._look.found, heads, self.wish.cutover != NONE)
         return self._look.found
 
     def plan(self, found: P2vFound) -> Plan:
-        return plan_p2v(self.wish, found, self._look.concerns if self._look else ())
+        plan = plan_p2v(self.wish, found, self._look.concerns if self._look else ())
+        self._copies = bool(plan.steps)
+        return plan if self.wish.gather_only else self.vm.plan(plan, self._copies)
 
-    def apply(self, plan: Plan, found: P2vFound) -> Mapping[str, Any]:
+    def _hold(self) -> None:
+        """The source is to stand still until its images are a guest. Raises HostError when it has gone on."""
+        if self.agent is not None and not self.agent.alive() and self.wish.cutover != NONE and self._copies:
+            raise HostError(
+                "make a guest of %s" % self.wish.name,
+                self.agent.side,
+                "its watchdog thawed the filesystems before the guest was ready",
+                "The source serves. Run again: what came is kept.",
+            )
+
+    def apply(self, plan: Plan, found: P2vFound) -> Optional[Mapping[str, Any]]:
         # The loss of the terminal or of the controller is no reason to stop half-way.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        if self.agent is None or self._look is None:
-            return {}
+        if self.agent is None or self._look is None or not self._copies:
+            self.vm.make(self._hold)
+            self.vm.start()
+            return None
+        self.vm.retire()
         images = {
             disk.name: p2v_image.begin(
                 self.world.paths(disk.name), self.wish.format, head_of(self.wish, disk, found.disks), disk.size
@@ -94,33 +127,39 @@ class P2vJob(Job[P2vFound]):
         rounds = Rounds(self.wish, found, self.agent, copier, self._look.boot_id)
 
         def publish() -> None:
+            facts = found.source.facts if found.source else {}
             for image in images.values():
-                image.publish({"source": found.source.name if found.source else None})
+                image.publish({"source": found.source.name if found.source else None, "machine": machine_of(facts)})
+            # While the source stands still: when this fails, it goes on.
+            self.vm.make(self._hold)
+            self._hold()
 
         def mark_left(cutover: Optional[str]) -> None:
             for image in images.values():
                 image.mark({"cutover": cutover})
 
         rounds.cut(rounds.approach(found.differing), publish, mark_left)
+        self.vm.start()
         if self._hv is not None:
             refresh(self._hv, self.wish.pool)
         seconds = time.monotonic() - self._began
         return dict(rounds.as_dict(), seconds=round(seconds, 3), held={n: i.manifest.bytes for n, i in images.items()})
 
     def report(self, plan: Plan, found: P2vFound, outcome: Optional[Mapping[str, Any]]) -> Mapping[str, Any]:
-        return report(self.wish, self.world, found, self._look.concerns if self._look else (), outcome)
+        told = report(self.wish, self.world, found, self._look.concerns if self._look else (), outcome)
+        return dict(told, **self.vm.report())
 
 
 @contextlib.contextmanager
 def _open(params: Mapping[str, Any]) -> Iterator[P2vJob]:
-    wish = read_p2v_wish(params)
+    wish, vm = read_wishes(params)
     with connect(params["uri"], "this host") as hv, holding(wish.name) as folder, telling(MODULE, wish.name) as told:
         world = _world(wish, hv, folder, told)
         if was_left(wish, left_already(wish, world)):  # type: ignore[arg-type]
-            yield P2vJob(wish, world, None)
+            yield P2vJob(wish, world, None, hv, vm)
             return
         with _agent(wish, folder, told) as agent:
-            yield P2vJob(wish, world, agent, hv)
+            yield P2vJob(wish, world, agent, hv, vm)
 
 
 def _world(wish: P2vWish, hv: Hypervisor, folder: Folder, told: Any) -> World:

@@ -148,6 +148,7 @@ PLACES = (
     ("lxml", lambda source: source.layer == "model" and source.path.endswith("_xml.py"), "model/*_xml.py"),
     ("libvirt", lambda source: source.path == "module_utils/host/libvirt_api.py", "host/libvirt_api.py"),
     ("libvirt_qemu", lambda source: source.path == "module_utils/host/libvirt_api.py", "host/libvirt_api.py"),
+    ("guestfs", lambda source: source.path == "module_utils/host/guestfs_api.py", "host/guestfs_api.py"),
     ("Queue", lambda source: source.layer == "p2v_agent", "p2v_agent/ (the queue of Python 2.7)"),
 )
 
@@ -303,6 +304,7 @@ BROKEN = (
     (other_packages_have_their_place, "module_utils/run/x.py", "from lxml import etree"),
     (other_packages_have_their_place, "module_utils/host/x.py", "import libvirt"),
     (other_packages_have_their_place, "module_utils/run/x.py", "from libvirt import libvirtError"),
+    (other_packages_have_their_place, "module_utils/host/x.py", "import guestfs"),
     (one_file_starts_processes, "module_utils/host/x.py", "import subprocess"),
     (one_file_starts_processes, "module_utils/host/x.py", "import os\nos.system('ls')"),
     (one_file_starts_processes, "module_utils/host/x.py", "from os import execv"),

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The guest that a physical machine becomes: what is wanted of it, what an earlier run has made, where it lies."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import FixupWish
+
+CONSOLE, AGENT, AUTO = "console", "agent", "auto"
+SIGNS = (AUTO, CONSOLE, AGENT)
+FORMAT = "qcow2"
+# A record of another number is one that we cannot read: what it speaks of is made anew.
+RECORD = 1
+
+
+@dataclass(frozen=True)
+class BootTest:
+    """timeout_s: how long the boot may take. wait_for: what shows that it is done; auto takes what the image has."""
+
+    timeout_s: float = 300.0
+    wait_for: str = AUTO
+
+
+@dataclass(frozen=True)
+class VmWish:
+    """fixup: None leaves the copy as it is. domain: the options of kvm_domain that were given, or None."""
+
+    name: str
+    fixup: Optional[FixupWish] = None
+    domain: Optional[Mapping[str, Any]] = None
+    boot_test: Optional[BootTest] = None
+
+    @property
+    def wanted(self) -> bool:
+        return self.fixup is not None or self.domain is not None
+
+    @property
+    def domain_name(self) -> str:
+        return str((self.domain or {}).get("name") or self.name)
+
+    @property
+    def starts(self) -> bool:
+        return (self.domain or {}).get("state") == "running"
+
+
+@dataclass(frozen=True)
+class VmDisk:
+    """An image of the copy, and the overlay over it that the guest gets. name: the source's name of the disk."""
+
+    name: str
+    image: str
+    format: str
+    serial: Optional[str] = None
+
+    @property
+    def overlay(self) -> str:
+        return overlay_of(self.image)
+
+    @property
+    def unfinished(self) -> str:
+        return hidden(self.overlay, "part")
+
+    @property
+    def trial(self) -> str:
+        return hidden(self.overlay, "boot-test")
+
+
+@dataclass(frozen=True)
+class VmFound:
+    """record: of the last fix-up; None when there is none that can be read. marks: of the files that are there, by path.
+
+    machine: what the source told of itself when it was copied. running: active domains that have an overlay, by path.
+    """
+
+    disks: Tuple[VmDisk, ...] = ()
+    record: Optional[Mapping[str, Any]] = None
+    marks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    running: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    cannot_open: str = ""
+
+
+def overlay_of(image: str) -> str:
+    return posixpath.splitext(image)[0] + ".vm." + FORMAT
+
+
+def record_of(folder: str, name: str) -> str:
+    return posixpath.join(folder, "%s.vm.json" % name)
+
+
+def hidden(path: str, word: str) -> str:
+    return posixpath.join(posixpath.dirname(path), ".%s.%s" % (posixpath.basename(path), word))
+
+
+def machine_of(facts: Mapping[str, Any]) -> Dict[str, Any]:
+    """What is kept of a discovery beside the images, for the day on which the source cannot be asked any more."""
+    return {
+        "memory_bytes": facts.get("memory_bytes"),
+        "cpus": facts.get("cpus"),
+        "firmware": (facts.get("boot") or {}).get("firmware"),
+        "disks": [{key: disk.get(key) for key in ("name", "by_id")} for disk in facts.get("disks") or ()],
+        "interfaces": [
+            {key: each.get(key) for key in ("name", "mac", "permanent_mac", "kind", "state", "master", "addresses")}
+            for each in facts.get("interfaces") or ()
+        ],
+    }

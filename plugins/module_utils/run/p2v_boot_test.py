@@ -1,0 +1,119 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The proof that a copied machine boots as a guest: a throw-away domain over throw-away overlays, without a link."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import replace
+from typing import Any, Callable, Dict, Iterator, Optional
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import boot_watch, definitions, domains, lifecycle
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_vm_files import trial
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.boot_test_xml import without_link
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_build_xml import build
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import AUTO, BootTest, VmFound, VmWish
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_new import first_definition
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_refusals import concerns
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import sign_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_observe import look
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_vm_domain import VmDomain
+
+LOGS = "/var/log/libvirt/qemu"
+PULSE_S = 1.0
+
+
+def passed(
+    wish: VmWish, found: VmFound, domain: VmDomain, hv: Optional[Hypervisor], pulse: Callable[[], Any]
+) -> Dict[str, Any]:
+    """{"sign", "seconds"}. Raises HostError with the last lines of the console when it did not boot."""
+    test = wish.boot_test or BootTest()
+    equipment = (found.record or {}).get("equipment") or {}
+    sign, why = sign_of(wish, equipment)
+    attempted = "Boot a copy of %s" % wish.domain_name
+    if sign is None or hv is None:
+        remedy = "Set fixup_options.serial_console, or install the guest agent on the physical machine"
+        raise CannotConverge(attempted, "nothing would show that it has booted: %s" % why, remedy)
+    name = "%s.boot-test" % wish.domain_name
+    _clear(hv, name)
+    wanted = _trial(domain.wanted(found), found, name)
+    try:
+        with trial(found.disks):
+            dom = definitions.define(hv, name, _definition(hv, wanted))
+            try:
+                lifecycle.start(dom)
+                seconds, over = boot_watch.wait(sign, dom, wanted.serial_log or "", test.timeout_s, pulse)
+                said = boot_watch.last_lines(wanted.serial_log or "")
+            finally:
+                _clear(hv, name)
+    finally:
+        boot_watch.forget(wanted.serial_log or "")
+    if seconds is None:
+        words = "%s. The last of its console: %s" % (over, said or "(nothing)")
+        asked = "It was awaited by its %s. " % sign if test.wait_for == AUTO else ""
+        raise HostError(attempted[0].lower() + attempted[1:], hv.side, words, asked + "The copy itself is as it was.")
+    return {"sign": sign, "seconds": round(seconds, 1)}
+
+
+def _trial(wanted: Wanted, found: VmFound, name: str) -> Wanted:
+    trials = {disk.overlay: disk.trial for disk in found.disks}
+    disks = tuple(replace(disk, path=trials[disk.path or ""]) for disk in wanted.disks or ())
+    return replace(
+        wanted,
+        name=name,
+        uuid=None,
+        disks=disks,
+        serial_log="%s/%s.console" % (LOGS, name),
+        autostart=None,
+        metadata=None,
+    )
+
+
+def _definition(hv: Hypervisor, wanted: Wanted) -> str:
+    seen = look(hv, wanted)
+    problems = concerns(wanted, seen)
+    if problems:
+        found = "; ".join(each.detail for each in problems)
+        raise CannotConverge("Boot a copy of %s" % wanted.name, found, problems[0].remedy)
+    definition = first_definition(wanted, seen)
+    return without_link(build(wanted.name, definition.args["arch"], definition.args["edits"], None))
+
+
+def _clear(hv: Hypervisor, name: str) -> None:
+    """Also what a run that died has left."""
+    dom = domains.find(hv, name)
+    if dom is None:
+        return
+    if domains.status(dom).active:
+        lifecycle.destroy(dom)
+    definitions.undefine(hv, dom)
+
+
+@contextlib.contextmanager
+def pulsing(pulse: Callable[[], Any]) -> Iterator[None]:
+    """Calls pulse() beside the block, which says nothing itself for minutes. What it raised is raised when the block ends."""
+    over, wrong = threading.Event(), []  # type: threading.Event, List[BaseException]
+
+    def beat() -> None:
+        while not over.wait(PULSE_S):
+            try:
+                pulse()
+            except HostError as error:
+                wrong.append(error)
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if wrong:
+        raise wrong[0]
