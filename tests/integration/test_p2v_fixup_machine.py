@@ -29,9 +29,9 @@ from .fleet import ROOT
 
 sys.path.insert(0, str(ROOT / "tests/lab"))
 
-from kvmlab import machine_image  # noqa: E402
-from kvmlab.machine_qemu import firmware_options, processor_options  # noqa: E402
-from kvmlab.machine_shape import Image  # noqa: E402
+from kvmlab import machine_image
+from kvmlab.machine_qemu import firmware_options, processor_options
+from kvmlab.machine_shape import Image
 
 pytestmark = pytest.mark.machine
 
@@ -276,7 +276,7 @@ def test_a_copied_server_boots_as_a_guest(kind: str, folder: Path, record_proper
 
 
 def proof(said: str) -> List[str]:
-    return [line.strip() for line in said.split("PROOF-END")[0].splitlines()[-12:]]
+    return [line.strip() for line in said.split("PROOF-END", maxsplit=1)[0].splitlines()[-12:]]
 
 
 def test_images_without_a_system_are_refused_and_nothing_is_left(folder: Path) -> None:

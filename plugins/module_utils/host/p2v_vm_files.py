@@ -68,8 +68,16 @@ def retire(disks: Sequence[VmDisk], record: str) -> None:
 def begin(disks: Sequence[VmDisk]) -> None:
     """Overlays under their temporary names."""
     for disk in disks:
-        far_side.remove(disk.unfinished)
+        _cleared(disk.unfinished)
         guestfs_api.overlay(disk.unfinished, disk.image, disk.format)
+
+
+def _cleared(path: str) -> None:
+    """What a run that died has left."""
+    try:
+        far_side.remove(path)
+    except OSError as error:
+        raise HostError("make room for %s" % path, _SIDE, str(error), "Remove it, then run again.")
 
 
 def publish(disks: Sequence[VmDisk]) -> None:
@@ -101,7 +109,7 @@ def trial(disks: Sequence[VmDisk]) -> Iterator[None]:
     """Overlays that take what a boot test writes; they are gone with the block."""
     try:
         for disk in disks:
-            far_side.remove(disk.trial)
+            _cleared(disk.trial)
             guestfs_api.overlay(disk.trial, disk.overlay, FORMAT)
         yield
     finally:

@@ -83,7 +83,7 @@ def test_what_is_changed(case: Mapping[str, Any]) -> None:
     expect, done = case["expect"], plan_fixup(wish_of(case), facts_of(case))
     if "words" in expect:
         assert len(done.words) == len(expect["words"]), done.words
-        for pattern, words in zip(expect["words"], done.words):
+        for pattern, words in zip(expect["words"], done.words, strict=True):
             assert re.match(pattern, words), (pattern, words)
     written = {change.path: change.content for change in done.changes if change.kind == WRITE}
     for path, text in expect.get("files", {}).items():
