@@ -31,6 +31,8 @@ _INSTALL = (
     "Install python3-guestfs, libguestfs-tools and libguestfs-xfs here, and a kernel in /boot (linux-image-amd64); "
     "libguestfs-test-tool shows whether they work."
 )
+# By which supermin and libguestfs are told of a kernel elsewhere.
+_OTHER_KERNELS = ("SUPERMIN_KERNEL", "LIBGUESTFS_PATH")
 # The tools of the image run in it, and making an initramfs wants room.
 MEMORY_MIB = 1536
 
@@ -39,7 +41,8 @@ def why_not() -> str:
     """What is missing for opening an image here; empty when nothing is known to be."""
     if guestfs is None:
         return "%s. %s" % (GUESTFS_MISSING, _INSTALL)
-    if not any(name.startswith("vmlinuz") for name in _listed("/boot")) and not os.path.isdir("/usr/lib/guestfs"):
+    kernels = [name for name in _listed("/boot") if name.startswith("vmlinuz")]
+    if not kernels and not any(os.environ.get(name) for name in _OTHER_KERNELS):
         return "there is no kernel in /boot. %s" % _INSTALL
     return ""
 
