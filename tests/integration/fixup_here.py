@@ -18,7 +18,7 @@ from typing import Any, Dict
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, ".venv/collections"))
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import guestfs_api, image_look  # noqa: E402
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import guestfs_api, image_look, image_mounts  # noqa: E402
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import KvmError  # noqa: E402
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import FixupWish  # noqa: E402
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vFound, Source, SourceDisk  # noqa: E402
@@ -50,7 +50,7 @@ def fix_up(asked: Dict[str, Any]) -> Dict[str, Any]:
 def look_again(asked: Dict[str, Any], wish: FixupWish, images: Any) -> Dict[str, Any]:
     cards = image_look.cards_of(asked["facts"]["interfaces"])
     with guestfs_api.opened(images, True, False, TIMEOUT_S) as handle:
-        root = image_look.find_systems(handle)[0]
+        root = image_mounts.find_systems(handle, {})[0]
         names = [name for name, dummy in asked["disks"]]
         facts = image_look.look(handle, root, names, machine_of(asked["facts"]), cards)
         files = {path: handle.read_file(path).decode("utf-8", "replace") for path in asked.get("files", ())}

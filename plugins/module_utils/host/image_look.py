@@ -2,10 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a copied system is, read from its images: the facts that plan/fixup.py decides by. Changes nothing but mounts.
-
-The filesystems are mounted as the system's own fstab says, by content or by the names that disks had on the source.
-"""
+"""What a copied system is, read from its images: the facts that plan/fixup.py decides by. Changes nothing but mounts."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ import posixpath
 import re
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.image_mounts import mount_all, names_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import Card, ImageFacts, Kernel
 
 # Read as text, when they are there and not too big to be what they should be.
@@ -65,28 +63,8 @@ ENABLED = ("/etc/systemd/system/*.wants/*", "/etc/rc[2345].d/S[0-9][0-9]*")
 UNITS = "/etc/systemd/system/"
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _SHELLS = ("/bin/sh", "/usr/bin/sh", "/bin/bash")
-_NO_ROOT = ("swap", "vfat", "unknown", "", "crypto_LUKS", "LVM2_member", "linux_raid_member", "iso9660")
-# Mounted when fstab has them; everything else is data that no tool of the system needs.
-_SYSTEM = re.compile(r"^/(boot|boot/efi|efi|usr|var|var/lib|var/cache|etc|opt|srv|home|tmp)?$")
 _INITRAMFS = ("/boot/initrd.img-%s", "/boot/initramfs-%s.img", "/boot/initrd-%s", "/boot/initrd-%s.img")
 _LISTERS = ("/usr/bin/lsinitramfs", "/usr/bin/lsinitrd", "/bin/lsinitrd")
-
-
-def find_systems(handle: Any) -> List[str]:
-    """Filesystems that hold the root of a system. libguestfs' own inspection would ask much more, for as long as all the rest."""
-    found = []
-    for mountable, kind in sorted(handle.list_filesystems().items()):
-        if kind in _NO_ROOT:
-            continue
-        try:
-            handle.mount_ro(mountable, "/")
-        except RuntimeError:
-            # A filesystem that its kernel does not know is no root that it could change either.
-            continue
-        if handle.is_file("/etc/fstab") and any(handle.exists(path) for path in _SHELLS):
-            found.append(str(mountable))
-        handle.umount("/")
-    return found
 
 
 def look(handle: Any, root: str, disks: Sequence[str], machine: Mapping[str, Any], cards: Sequence[Card]) -> ImageFacts:
@@ -94,13 +72,7 @@ def look(handle: Any, root: str, disks: Sequence[str], machine: Mapping[str, Any
 
     machine: what the source told of itself (model/p2v_vm.py machine_of); cards: its cards.
     """
-    devices = _devices(handle, disks)
-    here = {name: device for device, name in _names(handle, disks).items()}
-    handle.mount(root, "/")
-    for spec, point, options in _fstab(handle):
-        device = _resolved(handle, spec, here)
-        if device is not None:
-            _mounted(handle, device, point, options)
+    unmounted = mount_all(handle, root, disks)
     all_disks = [str(disk["name"]) for disk in machine.get("disks") or ()]
     files = _files(handle)
     release = _release(handle)
@@ -111,9 +83,10 @@ def look(handle: Any, root: str, disks: Sequence[str], machine: Mapping[str, Any
         architecture=_architecture(handle),
         systemd=_systemd(handle),
         firmware=str(machine.get("firmware") or "bios"),
-        devices=devices,
+        devices=_devices(handle, disks),
         by_id={link: "/dev/" + disk["name"] for disk in machine.get("disks") or () for link in disk.get("by_id") or ()},
         left_out=tuple(name for name in all_disks if name not in disks),
+        unmounted=tuple(unmounted),
         files=files,
         paths=frozenset([*(path for path in PATHS if handle.exists(path)), *units]),
         kernels=tuple(_kernels(handle)),
@@ -160,63 +133,13 @@ def cards_of(interfaces: Sequence[Mapping[str, Any]]) -> Tuple[Card, ...]:
     return tuple(found)
 
 
-def _names(handle: Any, disks: Sequence[str]) -> Dict[str, str]:
-    """libguestfs' name of each disk and partition -> the source's."""
-    found = {}
-    for device, name in zip(handle.list_devices(), disks):
-        found[device] = "/dev/" + name
-        for part in handle.list_partitions():
-            if handle.part_to_dev(part) == device:
-                between = "p" if name[-1].isdigit() else ""
-                found[part] = "/dev/%s%s%d" % (name, between, handle.part_to_partnum(part))
-    return found
-
-
 def _devices(handle: Any, disks: Sequence[str]) -> Dict[str, Dict[str, str]]:
     found = {}
-    for device, name in _names(handle, disks).items():
+    for device, name in names_of(handle, disks).items():
         kind, uuid = handle.vfs_type(device), handle.vfs_uuid(device)
         if kind or uuid:
             found[name] = {"type": kind, "uuid": uuid}
     return found
-
-
-def _fstab(handle: Any) -> Iterator[Tuple[str, str, str]]:
-    if not handle.is_file("/etc/fstab"):
-        return
-    lines = handle.read_file("/etc/fstab").decode("utf-8", "replace").splitlines()
-    words = [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    mounts = [(each[0], each[1], each[3] if len(each) > 3 else "") for each in words if len(each) > 2]
-    for spec, point, options in sorted(mounts, key=lambda mount: mount[1]):
-        if point != "/" and _SYSTEM.match(point) and "bind" not in options.split(","):
-            yield spec, point, options
-
-
-def _resolved(handle: Any, spec: str, here: Mapping[str, str]) -> Optional[str]:
-    """The device here of what fstab calls spec; None when there is none."""
-    if spec in here:
-        return here[spec]
-    finders = {"UUID=": handle.findfs_uuid, "LABEL=": handle.findfs_label}
-    try:
-        for prefix, find in finders.items():
-            if spec.startswith(prefix):
-                return str(find(spec[len(prefix) :].strip('"')))
-        if spec.startswith("/dev/") and not spec.startswith("/dev/disk/"):
-            return str(handle.lvm_canonical_lv_name(spec))
-    except RuntimeError:
-        return None
-    if spec.startswith("PARTUUID="):
-        wanted = spec[len("PARTUUID=") :].strip('"').lower()
-        for part in handle.list_partitions():
-            if str(handle.blkid(part).get("PART_ENTRY_UUID", "")).lower() == wanted:
-                return str(part)
-    return None
-
-
-def _mounted(handle: Any, device: str, point: str, options: str) -> None:
-    volume = [option for option in options.split(",") if option.startswith("subvol")]
-    if handle.is_dir(point):
-        handle.mount_options(",".join(volume), device, point)
 
 
 def _files(handle: Any) -> Dict[str, str]:

@@ -42,7 +42,7 @@ class ImageFacts:
     """What a look into the image shows. All paths are the image's own.
 
     devices: as the source called them ("/dev/sda2") -> {"uuid", "type"} of what is on them. left_out: disks of the source
-    that are not among the images ("sdb"). files: the texts that decisions need. paths: which of the asked paths exist.
+    that are not among the images ("sdb"). unmounted: what fstab has, and could not be mounted. files: the texts that decisions need. paths: which of the asked paths exist.
     enabled: services that start at boot. by_id: other names of disks ("/dev/disk/by-id/ata-X") -> "/dev/sda".
     systemd: its version, 0 when it has none. esp: files of the EFI partition, by path ("/boot/efi/EFI/debian/grubx64.efi"). firmware: bios or uefi, of the source.
     """
@@ -55,6 +55,7 @@ class ImageFacts:
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     by_id: Mapping[str, str] = field(default_factory=dict)
     left_out: Tuple[str, ...] = ()
+    unmounted: Tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     paths: FrozenSet[str] = frozenset()
     kernels: Tuple[Kernel, ...] = ()

@@ -103,6 +103,7 @@ def machine_of(facts: Mapping[str, Any]) -> Dict[str, Any]:
     return {
         "memory_bytes": facts.get("memory_bytes"),
         "cpus": facts.get("cpus"),
+        "root": _root_of(facts),
         "firmware": (facts.get("boot") or {}).get("firmware"),
         "disks": [{key: disk.get(key) for key in ("name", "by_id")} for disk in facts.get("disks") or ()],
         "interfaces": [
@@ -110,3 +111,10 @@ def machine_of(facts: Mapping[str, Any]) -> Dict[str, Any]:
             for each in facts.get("interfaces") or ()
         ],
     }
+
+
+def _root_of(facts: Mapping[str, Any]) -> Dict[str, Any]:
+    """By what the filesystem that is mounted as / is known again."""
+    name = next((mount.get("device") for mount in facts.get("mounts") or () if mount.get("point") == "/"), None)
+    device = next((each for each in facts.get("devices") or () if name and each.get("name") == name), {})
+    return {"mapping": device.get("mapping"), "uuid": (device.get("signature") or {}).get("uuid")}

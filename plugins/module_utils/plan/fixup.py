@@ -49,6 +49,8 @@ class Fixup(NamedTuple):
         }
 
 
+# Without them kernels, tools or what tools know would be missing.
+_NEEDED = ("/boot", "/boot/efi", "/efi", "/usr", "/var", "/etc")
 # What any system can drive, for one that was not looked into.
 AS_IT_IS = Fixup((), (), disk_bus="sata", card_model="e1000e")
 
@@ -59,6 +61,7 @@ def plan_fixup(wish: FixupWish, facts: ImageFacts, host_architecture: str = "x86
     if facts.architecture not in _RUNS_ON.get(host_architecture, (host_architecture,)):
         detail = "it is of %s, this host of %s" % (facts.architecture, host_architecture)
         concerns.append(concern("p2v-fixup-architecture", detail))
+    concerns += [concern("p2v-fixup-not-mounted", point) for point in facts.unmounted if point in _NEEDED]
     boot, said = boot_changes(wish, facts)
     concerns += said
     mounts, said = mount_changes(facts)

@@ -18,6 +18,18 @@ ENTRIES: Tuple[Entry, ...] = (
         "Give the disks that the machine boots from, and one system only; or leave fixup out and prepare the images yourself.",
     ),
     Entry(
+        "p2v-fixup-not-mounted",
+        ERROR,
+        "a part of the system cannot be mounted",
+        "Copy its disk too. LUKS and filesystems that this host's kernel does not know cannot be fixed up: leave fixup out.",
+    ),
+    Entry(
+        "p2v-fixup-no-initramfs",
+        WARNING,
+        "no kernel with an initramfs is found, and virtio is not part of a kernel",
+        "Look at /boot of the machine; test the boot with boot_test before you rely on the copy.",
+    ),
+    Entry(
         "p2v-fixup-architecture",
         ERROR,
         "the system is of another processor than this host",

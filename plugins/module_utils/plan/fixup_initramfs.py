@@ -51,6 +51,8 @@ def initramfs_changes(facts: ImageFacts, others: Sequence[Change]) -> Drivers:
     without = [kernel.version for kernel in booted if not set(NEEDED) <= kernel.modules | kernel.built_in]
     if without:
         return Drivers([], [concern("p2v-fixup-no-virtio", ", ".join(without))], False)
+    if not booted and not any(set(NEEDED) <= kernel.built_in for kernel in facts.kernels):
+        return Drivers([], [concern("p2v-fixup-no-initramfs", _listed(facts))], True)
     lacking = [kernel for kernel in booted if _missing(kernel)]
     copied = COPIED if facts.systemd >= RENAMES_AGAIN else (*COPIED, LINKS)
     stale = any(change.path.startswith(copied) for change in others)
@@ -73,6 +75,10 @@ def initramfs_changes(facts: ImageFacts, others: Sequence[Change]) -> Drivers:
     else:
         return Drivers([], [], True)
     return Drivers(settings + runs, [], True)
+
+
+def _listed(facts: ImageFacts) -> str:
+    return "kernels: %s" % (", ".join(kernel.version for kernel in facts.kernels) or "none")
 
 
 def _missing(kernel: Kernel) -> Tuple[str, ...]:

@@ -43,6 +43,7 @@ def passed(
     name = "%s.boot-test" % wish.domain_name
     _clear(hv, name)
     wanted = _trial(domain.wanted(found), found, name)
+    boot_watch.forget(wanted.serial_log or "")
     try:
         with trial(found.disks):
             dom = definitions.define(hv, name, _definition(hv, wanted))

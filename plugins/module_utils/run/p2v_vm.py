@@ -16,6 +16,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     guestfs_api,
     image_fix,
     image_look,
+    image_mounts,
     p2v_vm_files,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
@@ -31,6 +32,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import (
     machine_of,
     record_of,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_vm
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.fixup import AS_IT_IS, Fixup, plan_fixup
@@ -126,6 +128,7 @@ class Vm:
         with p2v_boot_test.pulsing(pulse):
             self._domain.define(self.found)
         if self.wish.boot_test is not None and not p2v_vm.was_tested(self.wish, self.found):
+            self._world.tell(Progress(self.wish.name, "boot test", 0.0, 0.0, 0.0, 0.0))
             self._tested = p2v_boot_test.passed(self.wish, self.found, self._domain, self._hv, pulse)
             record = dict(self.found.record or {}, boot_test=self._tested)
             p2v_vm_files.retire((), self._record_path)
@@ -171,11 +174,12 @@ class Vm:
         )
 
     def _changed(self, wish: FixupWish) -> Fixup:
+        self._world.tell(Progress(self.wish.name, "fix-up", 0.0, 0.0, 0.0, 0.0))
         emulated = self._hv is None or not capabilities.kvm_works(self._hv)
         images = [(disk.unfinished, "qcow2") for disk in self.found.disks]
         names = [disk.name for disk in self.found.disks]
         with guestfs_api.opened(images, emulated, True, wish.timeout_s) as handle:
-            roots = image_look.find_systems(handle)
+            roots = image_mounts.find_systems(handle, self.found.machine.get("root") or {})
             if len(roots) != 1:
                 self._refuse([concern("p2v-fixup-no-system", "found: %s" % (", ".join(roots) or "none"))])
             facts = image_look.look(handle, roots[0], names, self.found.machine, self._domain.cards)

@@ -57,7 +57,7 @@ def facts_of(case: Mapping[str, Any]) -> ImageFacts:
         said["kernels"] = tuple(kernel_of(each) for each in said["kernels"])
     if "cards" in said:
         said["cards"] = tuple(Card(each["name"], each["mac"]) for each in said["cards"])
-    for name in ("left_out", "esp"):
+    for name in ("left_out", "esp", "unmounted"):
         said[name] = tuple(said.get(name, ()))
     return replace(PLAIN, **said)
 

@@ -134,4 +134,4 @@ def test_a_guest_is_made_of_a_source_that_was_left_before(place: VmPlace) -> Non
     assert told["changed"] and place.there() == ALL and told["left_already"]
     assert not place.left(wish(cutover="poweroff"))["changed"]
     head = json.loads((place.pool / (IMAGE + ".manifest")).read_text().splitlines()[0])
-    assert set(head["machine"]) == {"memory_bytes", "cpus", "firmware", "disks", "interfaces"}
+    assert set(head["machine"]) == {"memory_bytes", "cpus", "root", "firmware", "disks", "interfaces"}
