@@ -47,7 +47,7 @@ def _own(handle: Any, found: List[str], known: Mapping[str, Any]) -> List[str]:
             volume = str(handle.lvm_canonical_lv_name("/dev/mapper/%s" % mapping))
             if volume in found:
                 return [volume]
-    same = [each for each in found if uuid and handle.vfs_uuid(each.rpartition(":")[2]) == uuid]
+    same = [each for each in found if uuid and handle.vfs_uuid(handle.mountable_device(each)) == uuid]
     return same or found
 
 

@@ -49,7 +49,8 @@ def write_record(path: str, record: Mapping[str, Any]) -> None:
             out.write("\n")
             out.flush()
             os.fsync(out.fileno())
-        far_side.publish(temporary, path, 0o600, os.geteuid(), os.getegid())
+        os.replace(temporary, path)
+        _sync(os.path.dirname(path))
     except OSError as error:
         raise HostError("keep the record %s" % path, _SIDE, str(error), "Check the pool, then run again.")
 

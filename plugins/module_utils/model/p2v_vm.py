@@ -116,5 +116,7 @@ def machine_of(facts: Mapping[str, Any]) -> Dict[str, Any]:
 def _root_of(facts: Mapping[str, Any]) -> Dict[str, Any]:
     """By what the filesystem that is mounted as / is known again."""
     name = next((mount.get("device") for mount in facts.get("mounts") or () if mount.get("point") == "/"), None)
-    device = next((each for each in facts.get("devices") or () if name and each.get("name") == name), {})
+    device: Mapping[str, Any] = next(
+        (each for each in facts.get("devices") or () if name and each.get("name") == name), {}
+    )
     return {"mapping": device.get("mapping"), "uuid": (device.get("signature") or {}).get("uuid")}

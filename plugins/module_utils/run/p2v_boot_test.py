@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import replace
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import boot_watch, definitions, domains, lifecycle
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
@@ -97,9 +97,13 @@ def _clear(hv: Hypervisor, name: str) -> None:
 
 
 @contextlib.contextmanager
-def pulsing(pulse: Callable[[], Any]) -> Iterator[None]:
-    """Calls pulse() beside the block, which says nothing itself for minutes. What it raised is raised when the block ends."""
-    over, wrong = threading.Event(), []  # type: threading.Event, List[BaseException]
+def pulsing(pulse: Callable[[], Any]) -> Iterator[Callable[[], None]]:
+    """Calls pulse() beside the block, which says nothing itself for minutes.
+
+    Gives what raises, in the block, what pulse raised; it is raised in any case when the block ends.
+    """
+    over = threading.Event()
+    wrong: List[HostError] = []
 
     def beat() -> None:
         while not over.wait(PULSE_S):
@@ -109,12 +113,15 @@ def pulsing(pulse: Callable[[], Any]) -> Iterator[None]:
                 wrong.append(error)
                 return
 
+    def look_at_it() -> None:
+        if wrong:
+            raise wrong[0]
+
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
-        yield
+        yield look_at_it
     finally:
         over.set()
         thread.join()
-    if wrong:
-        raise wrong[0]
+    look_at_it()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     capabilities,
@@ -51,7 +51,6 @@ class Vm:
         self._domain = VmDomain(wish, hv)
         self.found = VmFound()
         self.concerns: Tuple[Concern, ...] = ()
-        self._tested: Optional[Dict[str, Any]] = None
 
     # --- before anything is changed ---
 
@@ -104,7 +103,9 @@ class Vm:
         kept = [step for step in plan.steps if step not in leaving]
         starts = [step for step in domain if step.action == "start"]
         defines = [step for step in domain if step.action != "start"]
-        told = (*before, *kept, *steps[:1], *defines, *steps[1:], *leaving, *starts)
+        made = [step for step in steps if step.action == "vm-fixup"]
+        tested = [step for step in steps if step.action == "vm-boot-test"]
+        told = (*before, *kept, *made, *defines, *tested, *leaving, *starts)
         return Plan(told, plan.before, plan.after, plan.warnings + self._domain.warnings, plan.facts)
 
     # --- while the source stands still, or after it was left ---
@@ -118,21 +119,21 @@ class Vm:
         """Everything up to the boot test. pulse: called now and then, and raises when the source has gone its own way."""
         if not self.wish.wanted:
             return
-        self._again()
-        if not p2v_vm.is_done(self.wish, self.found):
-            with p2v_boot_test.pulsing(pulse):
-                self._fix_up()
+        with p2v_boot_test.pulsing(pulse) as look_at_source:
             self._again()
-        if self.wish.domain is None:
-            return
-        with p2v_boot_test.pulsing(pulse):
+            if not p2v_vm.is_done(self.wish, self.found):
+                self._fix_up()
+                self._again()
+            if self.wish.domain is None:
+                return
             self._domain.define(self.found)
-        if self.wish.boot_test is not None and not p2v_vm.was_tested(self.wish, self.found):
-            self._world.tell(Progress(self.wish.name, "boot test", 0.0, 0.0, 0.0, 0.0))
-            self._tested = p2v_boot_test.passed(self.wish, self.found, self._domain, self._hv, pulse)
-            record = dict(self.found.record or {}, boot_test=self._tested)
-            p2v_vm_files.retire((), self._record_path)
-            p2v_vm_files.write_record(self._record_path, record)
+            if self.wish.boot_test is not None and not p2v_vm.was_tested(self.wish, self.found):
+                self._test(look_at_source)
+
+    def _test(self, look_at_source: Callable[[], None]) -> None:
+        self._world.tell(Progress(self.wish.name, "boot test", 0.0, 0.0, 0.0, 0.0))
+        told = p2v_boot_test.passed(self.wish, self.found, self._domain, self._hv, look_at_source)
+        p2v_vm_files.write_record(self._record_path, dict(self.found.record or {}, boot_test=told))
 
     def start(self) -> None:
         """The source is off."""
