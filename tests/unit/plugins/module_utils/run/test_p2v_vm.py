@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
@@ -17,9 +18,11 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import p2v_agent
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_folder import holding
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, PreflightError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vWish
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import VmWish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import BootTest, VmWish
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import p2v_boot_test
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v import P2vJob
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_world import World
+from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.host import fake_hypervisor
 
 from .p2v_source import MIB, FileSource
 from .test_p2v import Place, wish
@@ -31,23 +34,26 @@ ALL = sorted([IMAGE, IMAGE + ".manifest", OVERLAY, RECORD])
 
 
 class VmPlace(Place):
+    hv: Any = None
+    users: Dict[str, Any] = {}
+
     def made(
         self, asked: P2vWish, vm: VmWish = PLAIN, source: Optional[FileSource] = None, apply: bool = True
     ) -> Dict[str, Any]:
         source = source or self.new_source(asked)
         with holding(asked.name, str(self.root / "run")) as folder, p2v_agent.listening(folder.socket) as server:
-            world = World(asked.name, asked.format, str(self.pool), folder.nbd, self.told.append)
+            world = World(asked.name, asked.format, str(self.pool), folder.nbd, self.told.append, self.users)
             source.dial(folder.socket, asked.connections)
             agent = p2v_agent.awaited(server, asked.run, asked.connections, 10)
             try:
-                return self.job(P2vJob(asked, world, agent, None, vm), apply)
+                return self.job(P2vJob(asked, world, agent, self.hv, vm), apply)
             finally:
                 agent.bye()
                 source.join()
 
     def left(self, asked: P2vWish, vm: VmWish = PLAIN) -> Dict[str, Any]:
         """A run for a source that was left."""
-        return self.job(P2vJob(asked, self.world(asked), None, None, vm), True)
+        return self.job(P2vJob(asked, self.world(asked), None, self.hv, vm), True)
 
     def job(self, job: P2vJob, apply: bool) -> Dict[str, Any]:
         found = job.observe()
@@ -135,3 +141,86 @@ def test_a_guest_is_made_of_a_source_that_was_left_before(place: VmPlace) -> Non
     assert not place.left(wish(cutover="poweroff"))["changed"]
     head = json.loads((place.pool / (IMAGE + ".manifest")).read_text().splitlines()[0])
     assert set(head["machine"]) == {"memory_bytes", "cpus", "root", "firmware", "disks", "interfaces"}
+
+
+TESTED = VmWish("old1", domain={"networks": [], "memory_mib": 64, "domain_type": "qemu"}, boot_test=BootTest(5.0))
+LOGIN = "Debian GNU/Linux 12 old1 ttyS0\n\nold1 login: "
+
+
+@pytest.fixture(name="hv")
+def fixture_hv(place: VmPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The fake hypervisor, whose guests print place.console when they start."""
+    # Of this host, which sees its files.
+    place.hv, place.console = replace(fake_hypervisor.hypervisor(), uri="fake:///"), LOGIN
+    place.hv.conn.pools["default"].path = str(place.pool)
+    monkeypatch.setattr(p2v_boot_test, "LOGS", str(tmp_path))
+    start = fake_hypervisor.FakeDomain.createWithFlags
+
+    def started(dom: Any, flags: int = 0) -> int:
+        place.started.append((dom.name(), bool(place.source and place.source.off)))
+        place.seen[dom.name()] = dom.XMLDesc(0)
+        (tmp_path / ("%s.console" % dom.name())).write_text(place.console)
+        return int(start(dom, flags))
+
+    place.started, place.seen = [], {}
+    monkeypatch.setattr(fake_hypervisor.FakeDomain, "createWithFlags", started)
+    return place.hv
+
+
+def test_a_guest_is_defined_and_a_copy_of_it_booted_and_all_is_clean_behind_it(place: VmPlace, hv: Any) -> None:
+    told = place.made(wish(), TESTED)
+    assert [words.split()[0] for words in told["steps"][-3:]] == ["make", "define", "boot"]
+    assert told["domain"]["state"] == "shutoff" and told["boot_test"]["sign"] == "console"
+    assert [disk["source"] for disk in told["domain"]["disks"]] == [str(place.pool / OVERLAY)]
+    # Without a look into the system, what any system can drive.
+    assert [disk["bus"] for disk in told["domain"]["disks"]] == ["sata"]
+    assert place.started == [("old1.boot-test", False)] and list(hv.conn.domains) == ["old1"]
+    assert ".old1-sda.vm.qcow2.boot-test" in place.seen["old1.boot-test"]
+    assert place.there() == ALL and not list(place.root.glob("*.console"))
+    again = place.made(wish(), TESTED)
+    assert not again["changed"] and again["boot_test"] == told["boot_test"] and len(place.started) == 1
+
+
+def test_the_source_goes_on_when_the_copy_does_not_boot(place: VmPlace, hv: Any) -> None:
+    place.console = "GRUB\nKernel panic - not syncing: VFS: Unable to mount root fs\n"
+    vm = replace(TESTED, domain=dict(TESTED.domain or {}, state="running"))
+    with pytest.raises(HostError, match="Kernel panic.*The last of its console: GRUB"):
+        place.made(wish(cutover="poweroff"), vm)
+    assert place.source and not place.source.off and not place.source.frozen
+    assert list(hv.conn.domains) == ["old1"] and not hv.conn.domains["old1"].isActive()
+    assert place.there() == ALL and not list(place.root.glob("*.console"))
+
+    place.console = LOGIN
+    told = place.made(wish(cutover="poweroff"), vm)
+    assert told["steps"][0].startswith("remove ") and told["steps"][-2:] == ("power the source off", "start the domain")
+    assert place.started[-2:] == [("old1.boot-test", False), ("old1", True)]
+    assert told["domain"]["state"] == "running" and place.source.off
+    assert not place.left(wish(cutover="poweroff"), vm)["changed"]
+    # Somebody stopped it: the next run starts it, and tests nothing anew.
+    hv.conn.domains["old1"].destroy()
+    told = place.left(wish(cutover="poweroff"), vm)
+    assert told["steps"] == ("start the domain",) and place.started[-1][0] == "old1"
+
+
+def test_what_a_dead_run_left_is_cleared_and_a_running_guest_is_not(place: VmPlace, hv: Any) -> None:
+    place.made(wish(), TESTED)
+    hv.conn.defineXMLFlags(
+        hv.conn.domains["old1"]
+        .XMLDesc(0)
+        .replace(">old1<", ">old1.boot-test<")
+        .replace(hv.conn.domains["old1"].UUIDString(), "11111111-2222-3333-4444-555555555555")
+    )
+    hv.conn.domains["old1.boot-test"].createWithFlags(0)
+    (place.pool / ".old1-sda.vm.qcow2.boot-test").write_bytes(b"left")
+    source = place.new_source(wish())
+    source.write("sda", 9 * MIB, b"new" * 100)
+    place.made(wish(), TESTED, source)
+    assert list(hv.conn.domains) == ["old1"] and place.there() == ALL
+
+    hv.conn.domains["old1"].createWithFlags(0)
+    place.users = {str(place.pool / OVERLAY): ["old1"]}
+    source = place.new_source(wish())
+    source.write("sda", 9 * MIB, b"newer" * 100)
+    with pytest.raises(PreflightError, match="p2v-vm-running"):
+        place.made(wish(), VmWish("old1"), source)
+    assert place.there() == ALL
