@@ -63,6 +63,8 @@ ENABLED = ("/etc/systemd/system/*.wants/*", "/etc/rc[2345].d/S[0-9][0-9]*")
 UNITS = "/etc/systemd/system/"
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _SHELLS = ("/bin/sh", "/usr/bin/sh", "/bin/bash")
+# Debian's folders, then everybody else's.
+_SYSTEMD = tuple(folder + "/systemd/libsystemd-shared-*.so" for folder in ("/usr/lib/*", "/lib/*", "/usr/lib", "/lib"))
 _INITRAMFS = ("/boot/initrd.img-%s", "/boot/initramfs-%s.img", "/boot/initrd-%s", "/boot/initrd-%s.img")
 _LISTERS = ("/usr/bin/lsinitramfs", "/usr/bin/lsinitrd", "/bin/lsinitrd")
 
@@ -110,13 +112,13 @@ def _architecture(handle: Any) -> str:
 
 def _systemd(handle: Any) -> int:
     """Its version, by the name of its library; older ones than 231 have none."""
-    for folder in ("/usr/lib/systemd", "/lib/systemd"):
-        for path in handle.glob_expand(folder + "/libsystemd-shared-*.so"):
+    for pattern in _SYSTEMD:
+        for path in handle.glob_expand(pattern):
             found = re.search(r"shared-(\d+)", path)
             if found:
                 return int(found.group(1))
-        if handle.is_file(folder + "/systemd"):
-            return 1
+    if any(handle.exists(path) for path in ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")):
+        return 1
     return 0
 
 

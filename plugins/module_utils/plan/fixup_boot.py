@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import Iterator, List, Mapping, Optional, Tuple
+from typing import Iterator, List, Mapping, Match, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import COPY, WRITE, Change, FixupWish, ImageFacts
@@ -72,7 +72,7 @@ def _edited(path: str, facts: ImageFacts, console: bool) -> Iterator[Change]:
 
 
 def _with_console(path: str, text: str) -> str:
-    def add(found: re.Match[str]) -> str:
+    def add(found: Match[str]) -> str:
         line = found.group(1)
         return found.group(0) if "console=ttyS0" in line else "%s %s" % (line, CONSOLES)
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import List, Mapping, Optional, Tuple
+from typing import List, Mapping, Match, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import ImageFacts
 
@@ -83,7 +83,7 @@ def command_line(text: str, facts: ImageFacts) -> Tuple[str, Mapping[str, str]]:
     """Kernel options with root= and resume= by UUID, and what was replaced. text: any text that holds such options."""
     done = {}
 
-    def by_content(found: re.Match[str]) -> str:
+    def by_content(found: Match[str]) -> str:
         option, spec = found.group(1), found.group(2)
         new = by_uuid(spec, facts) if changes_with_hardware(spec) else None
         if new is None:
