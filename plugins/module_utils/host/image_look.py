@@ -74,7 +74,8 @@ def look(handle: Any, root: str, disks: Sequence[str], machine: Mapping[str, Any
 
     machine: what the source told of itself (model/p2v_vm.py machine_of); cards: its cards.
     """
-    unmounted = mount_all(handle, root, disks)
+    links = {link: "/dev/" + disk["name"] for disk in machine.get("disks") or () for link in disk.get("by_id") or ()}
+    unmounted = mount_all(handle, root, disks, links)
     all_disks = [str(disk["name"]) for disk in machine.get("disks") or ()]
     files = _files(handle)
     release = _release(handle)
@@ -86,7 +87,7 @@ def look(handle: Any, root: str, disks: Sequence[str], machine: Mapping[str, Any
         systemd=_systemd(handle),
         firmware=str(machine.get("firmware") or "bios"),
         devices=_devices(handle, disks),
-        by_id={link: "/dev/" + disk["name"] for disk in machine.get("disks") or () for link in disk.get("by_id") or ()},
+        by_id=links,
         left_out=tuple(name for name in all_disks if name not in disks),
         unmounted=tuple(unmounted),
         files=files,

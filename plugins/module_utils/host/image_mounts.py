@@ -51,9 +51,13 @@ def _own(handle: Any, found: List[str], known: Mapping[str, Any]) -> List[str]:
     return same or found
 
 
-def mount_all(handle: Any, root: str, disks: Sequence[str]) -> List[str]:
-    """Mounts the system whose root that is. disks: the source's names, in the order of the images. Gives what could not be."""
+def mount_all(handle: Any, root: str, disks: Sequence[str], links: Mapping[str, str]) -> List[str]:
+    """Mounts the system whose root that is. Gives the mount points that could not be.
+
+    disks: the source's names, in the order of the images. links: its other names of disks -> "/dev/sda".
+    """
     here = {name: device for device, name in names_of(handle, disks).items()}
+    here.update(_linked(handle, here, links))
     handle.mount(root, "/")
     return [
         point
@@ -71,6 +75,20 @@ def names_of(handle: Any, disks: Sequence[str]) -> Dict[str, str]:
             if handle.part_to_dev(part) == device:
                 between = "p" if name[-1].isdigit() else ""
                 found[part] = "/dev/%s%s%d" % (name, between, handle.part_to_partnum(part))
+    return found
+
+
+def _linked(handle: Any, here: Mapping[str, str], links: Mapping[str, str]) -> Dict[str, str]:
+    """The links of the source's disks and their partitions -> libguestfs' names."""
+    found = {}
+    for link, name in links.items():
+        disk = here.get(name)
+        if disk is None:
+            continue
+        found[link] = disk
+        for part in handle.list_partitions():
+            if handle.part_to_dev(part) == disk:
+                found["%s-part%d" % (link, handle.part_to_partnum(part))] = part
     return found
 
 

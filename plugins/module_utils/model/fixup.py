@@ -42,9 +42,10 @@ class ImageFacts:
     """What a look into the image shows. All paths are the image's own.
 
     devices: as the source called them ("/dev/sda2") -> {"uuid", "type"} of what is on them. left_out: disks of the source
-    that are not among the images ("sdb"). unmounted: what fstab has, and could not be mounted. files: the texts that decisions need. paths: which of the asked paths exist.
-    enabled: services that start at boot. by_id: other names of disks ("/dev/disk/by-id/ata-X") -> "/dev/sda".
-    systemd: its version, 0 when it has none. esp: files of the EFI partition, by path ("/boot/efi/EFI/debian/grubx64.efi"). firmware: bios or uefi, of the source.
+    that are not among the images ("sdb"). unmounted: what fstab has, and could not be mounted. files: the texts that
+    decisions need. paths: which of the asked paths exist. enabled: services that start at boot. by_id: other names of disks
+    ("/dev/disk/by-id/ata-X") -> "/dev/sda". systemd: its version, 0 when it has none. esp: files of the EFI partition, by
+    path ("/boot/efi/EFI/debian/grubx64.efi"). firmware: bios or uefi, of the source.
     """
 
     distribution: str = ""
