@@ -76,6 +76,7 @@ class VmFound:
     """record: of the last fix-up; None when there is none that can be read. marks: of the files that are there, by path.
 
     machine: what the source told of itself when it was copied. running: active domains that have an overlay, by path.
+    foreign: a domain of the wanted name is there that has none of the overlays.
     """
 
     disks: Tuple[VmDisk, ...] = ()
@@ -84,6 +85,7 @@ class VmFound:
     machine: Mapping[str, Any] = field(default_factory=dict)
     running: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     cannot_open: str = ""
+    foreign: bool = False
 
 
 def overlay_of(image: str) -> str:

@@ -63,6 +63,9 @@ def concerns(wish: VmWish, found: VmFound, changes: bool) -> List[Concern]:
     if there and (changes or (wish.wanted and not is_done(wish, found))):
         for disk in there:
             told += _in_the_way(disk, found)
+    if found.foreign:
+        detail = "domain %s is there, and its disks are not those of this machine" % wish.domain_name
+        told.append(Concern("p2v-vm-domain-exists", ERROR, detail, "Give domain another name."))
     if found.cannot_open and wish.fixup is not None and (changes or not is_done(wish, found)):
         told.append(Concern("p2v-fixup-no-libguestfs", ERROR, found.cannot_open, "Or leave fixup out."))
     return told

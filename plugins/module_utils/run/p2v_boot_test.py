@@ -41,7 +41,7 @@ def passed(
         remedy = "Set fixup_options.serial_console, or install the guest agent on the physical machine"
         raise CannotConverge(attempted, "nothing would show that it has booted: %s" % why, remedy)
     name = "%s.boot-test" % wish.domain_name
-    _clear(hv, name)
+    _clear(hv, name, found)
     wanted = _trial(domain.wanted(found), found, name)
     boot_watch.forget(wanted.serial_log or "")
     try:
@@ -52,7 +52,7 @@ def passed(
                 seconds, over = boot_watch.wait(sign, dom, wanted.serial_log or "", test.timeout_s, pulse)
                 said = boot_watch.last_lines(wanted.serial_log or "")
             finally:
-                _clear(hv, name)
+                _clear(hv, name, found)
     finally:
         boot_watch.forget(wanted.serial_log or "")
     if seconds is None:
@@ -86,11 +86,17 @@ def _definition(hv: Hypervisor, wanted: Wanted) -> str:
     return without_link(build(wanted.name, definition.args["arch"], definition.args["edits"], None))
 
 
-def _clear(hv: Hypervisor, name: str) -> None:
-    """Also what a run that died has left."""
+def _clear(hv: Hypervisor, name: str, found: VmFound) -> None:
+    """Also what a run that died has left. Raises CannotConverge when a domain of that name is somebody else's."""
     dom = domains.find(hv, name)
     if dom is None:
         return
+    trials = {disk.trial for disk in found.disks}
+    if not trials.issuperset(disk.source for disk in domains.read(dom)[0].disks):
+        remedy = "Rename that domain, or give domain another name"
+        raise CannotConverge(
+            "Boot a copy as domain %s" % name, "a domain of that name is there, with other disks", remedy
+        )
     if domains.status(dom).active:
         lifecycle.destroy(dom)
     definitions.undefine(hv, dom)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
@@ -66,6 +67,7 @@ class Vm:
             running={disk.overlay: tuple(self._active(disk.overlay)) for disk in disks},
             cannot_open=guestfs_api.why_not(),
         )
+        self.found = replace(self.found, foreign=self._domain.is_foreign(self.found))
         changes = found.source is not None and (leaves or any(found.differing.values()))
         told = p2v_vm.concerns(self.wish, self.found, changes)
         told += p2v_vm.domain_concerns(self.wish, self._domain.cards, self._domain.bridges, bool(machine))
@@ -142,14 +144,8 @@ class Vm:
 
     def _again(self) -> None:
         """The files as they are now."""
-        self.found = VmFound(
-            self.found.disks,
-            p2v_vm_files.read_record(self._record_path),
-            p2v_vm_files.marks(self.found.disks),
-            self.found.machine,
-            self.found.running,
-            self.found.cannot_open,
-        )
+        record, marks = p2v_vm_files.read_record(self._record_path), p2v_vm_files.marks(self.found.disks)
+        self.found = replace(self.found, record=record, marks=marks)
 
     def _fix_up(self) -> None:
         disks = self.found.disks

@@ -32,6 +32,18 @@ class VmDomain:
         self.bridges: Tuple[str, ...] = (here.bridges_of(hv) or ()) if hv is not None else ()
         self.warnings: Tuple[str, ...] = ()
 
+    def is_foreign(self, found: VmFound) -> bool:
+        """Whether a domain of that name is there that is none of ours: it has other disks."""
+        dom = (
+            domains.find(self._hv, self.wish.domain_name)
+            if self._hv is not None and self.wish.domain is not None
+            else None
+        )
+        if dom is None:
+            return False
+        ours = {disk.overlay for disk in found.disks}
+        return not ours.intersection(disk.source or "" for disk in domains.read(dom)[0].disks)
+
     def wanted(self, found: VmFound, state: str = PRESENT) -> Wanted:
         """The domain as kvm_domain would be asked for it."""
         equipment = (found.record or {}).get("equipment") or {}

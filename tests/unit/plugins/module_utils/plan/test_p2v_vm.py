@@ -149,6 +149,7 @@ def test_overlays_go_before_their_image_changes() -> None:
         (replace(DONE, record=None), False, ["p2v-vm-written"]),
         (replace(NEW, cannot_open="no guestfs"), False, ["p2v-fixup-no-libguestfs"]),
         (replace(DONE, cannot_open="no guestfs"), False, []),
+        (replace(NEW, foreign=True), True, ["p2v-vm-domain-exists"]),
     ],
 )
 def test_a_guest_that_lives_is_not_thrown_away(found: VmFound, changes: bool, expected: List[str]) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import p2v_agent
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_folder import holding
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, PreflightError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError, PreflightError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vWish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import BootTest, VmWish
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import p2v_boot_test
@@ -144,6 +144,7 @@ def test_a_guest_is_made_of_a_source_that_was_left_before(place: VmPlace) -> Non
 
 
 TESTED = VmWish("old1", domain={"networks": [], "memory_mib": 64, "domain_type": "qemu"}, boot_test=BootTest(5.0))
+OTHER_DISK = "<devices><disk type='file' device='disk'><source file='/x'/><target dev='vda'/></disk></devices>"
 LOGIN = "Debian GNU/Linux 12 old1 ttyS0\n\nold1 login: "
 
 
@@ -204,12 +205,9 @@ def test_the_source_goes_on_when_the_copy_does_not_boot(place: VmPlace, hv: Any)
 
 def test_what_a_dead_run_left_is_cleared_and_a_running_guest_is_not(place: VmPlace, hv: Any) -> None:
     place.made(wish(), TESTED)
-    hv.conn.defineXMLFlags(
-        hv.conn.domains["old1"]
-        .XMLDesc(0)
-        .replace(">old1<", ">old1.boot-test<")
-        .replace(hv.conn.domains["old1"].UUIDString(), "11111111-2222-3333-4444-555555555555")
-    )
+    left = hv.conn.domains["old1"].XMLDesc(0).replace(">old1<", ">old1.boot-test<")
+    left = left.replace(hv.conn.domains["old1"].UUIDString(), "11111111-2222-3333-4444-555555555555")
+    hv.conn.defineXMLFlags(left.replace("/%s" % OVERLAY, "/.%s.boot-test" % OVERLAY))
     hv.conn.domains["old1.boot-test"].createWithFlags(0)
     (place.pool / ".old1-sda.vm.qcow2.boot-test").write_bytes(b"left")
     source = place.new_source(wish())
@@ -224,3 +222,16 @@ def test_what_a_dead_run_left_is_cleared_and_a_running_guest_is_not(place: VmPla
     with pytest.raises(PreflightError, match="p2v-vm-running"):
         place.made(wish(), VmWish("old1"), source)
     assert place.there() == ALL
+
+
+def test_domains_of_others_are_left_alone(place: VmPlace, hv: Any) -> None:
+    other = "<domain type='qemu'><name>%s</name><memory>1024</memory><os><type>hvm</type></os><devices/></domain>"
+    hv.conn.defineXMLFlags(other % "old1")
+    with pytest.raises(PreflightError, match="p2v-vm-domain-exists"):
+        place.made(wish(), TESTED)
+    assert place.there() == []
+    hv.conn.domains.clear()
+    hv.conn.defineXMLFlags(other.replace("<devices/>", OTHER_DISK) % "old1.boot-test")
+    with pytest.raises(CannotConverge, match="with other disks"):
+        place.made(wish(), TESTED)
+    assert sorted(hv.conn.domains) == ["old1", "old1.boot-test"] and place.started == []
