@@ -123,7 +123,7 @@ options:
         type: str
   boot_test:
     description:
-      - Boots a throw-away copy of O(domain), without a link on any of its cards, and waits until it is up. What it writes is thrown away.
+      - Boots a throw-away copy of O(domain), without a link on its cards, and waits until it is up. What it writes is thrown away.
       - The task fails when it does not boot, with the last lines of its console. With O(cutover) the machine stands still meanwhile, and
         is powered off only after the test was passed. When it fails the machine serves again.
     type: dict
@@ -136,8 +136,14 @@ options:
         description:
           - V(console) is a login prompt on the serial console.
           - V(agent) is an answer of the guest agent.
-          - V(auto) is the console if the kernel has a serial one, else the agent if it is installed.
+          - V(port) is an accepted TCP connection to O(boot_test.port).
+          - V(auto) is the port if one is given, else the console if the kernel has a serial one, else the agent if it is installed.
         type: str
-        choices: [auto, console, agent]
+        choices: [auto, console, agent, port]
         default: auto
+      port:
+        description:
+          - TCP port of the guest, at the first static IPv4 address of the machine that is on one of the domain's cards.
+          - For the test that card is on a bridge of its own, which leads nowhere, with a probe beside the guest. The other cards have no link.
+        type: int
 """

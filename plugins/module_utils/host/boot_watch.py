@@ -35,6 +35,7 @@ _ENDS = tuple(
         r"BdsDxe: No bootable option.*",
     )
 )
+_SIGNS = {"console": "login on its console", "agent": "answer of its agent", "port": "connection to its port"}
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[()][0-9A-B]|[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
@@ -70,8 +71,18 @@ def has_booted(console: str) -> Tuple[bool, str]:
     return bool(_LOGIN.search(text)), ""
 
 
-def wait(sign: str, dom: Any, console: str, timeout_s: float, pulse: Callable[[], Any]) -> Tuple[Optional[float], str]:
-    """(seconds until the sign, "") or (None, why). sign: console or agent. pulse is called all the while."""
+def wait(
+    sign: str,
+    dom: Any,
+    console: str,
+    timeout_s: float,
+    pulse: Callable[[], Any],
+    answers: Callable[[], bool] = lambda: False,
+) -> Tuple[Optional[float], str]:
+    """(seconds until the sign, "") or (None, why). pulse is called all the while.
+
+    sign: console, agent, or port, for which answers() is asked.
+    """
     began = time.monotonic()
     while True:
         pulse()
@@ -79,12 +90,12 @@ def wait(sign: str, dom: Any, console: str, timeout_s: float, pulse: Callable[[]
         login, over = has_booted(said_on(console)) if console else (False, "")
         if over:
             return None, over
-        if (sign == "console" and login) or (sign == "agent" and _answers(dom)):
+        if login if sign == "console" else _answers(dom) if sign == "agent" else answers():
             return seconds, ""
         if not _is_active(dom):
             return None, "it went off"
         if seconds >= timeout_s:
-            return None, "no %s within %d s" % ("login on its console" if sign == "console" else "agent", timeout_s)
+            return None, "no %s within %d s" % (_SIGNS[sign], timeout_s)
         # Nothing tells of a line in a file but the file.
         time.sleep(_LOOK_S)
 

@@ -12,8 +12,8 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import FixupWish
 
-CONSOLE, AGENT, AUTO = "console", "agent", "auto"
-SIGNS = (AUTO, CONSOLE, AGENT)
+CONSOLE, AGENT, PORT, AUTO = "console", "agent", "port", "auto"
+SIGNS = (AUTO, CONSOLE, AGENT, PORT)
 FORMAT = "qcow2"
 # A record of another number is one that we cannot read: what it speaks of is made anew.
 RECORD = 1
@@ -21,10 +21,24 @@ RECORD = 1
 
 @dataclass(frozen=True)
 class BootTest:
-    """timeout_s: how long the boot may take. wait_for: what shows that it is done; auto takes what the image has."""
+    """timeout_s: how long the boot may take. wait_for: what shows that it is done; auto takes what the image has.
+
+    port: of TCP, at the guest's own address.
+    """
 
     timeout_s: float = 300.0
     wait_for: str = AUTO
+    port: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Where a probe reaches a guest. mac: of the guest's card; guest: its address; own: the probe's; prefix: its length."""
+
+    mac: str
+    guest: str
+    own: str
+    prefix: int
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -16,7 +17,10 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import (
     AUTO,
     CONSOLE,
     FORMAT,
+    PORT,
     RECORD,
+    BootTest,
+    Neighbour,
     VmDisk,
     VmFound,
     VmWish,
@@ -107,14 +111,30 @@ def steps(wish: VmWish, found: VmFound, copies: bool) -> List[Step]:
 
 def sign_of(wish: VmWish, equipment: Mapping[str, Any]) -> Tuple[Optional[str], str]:
     """What shows that the guest has booted, and why there is nothing when it is None."""
-    asked = wish.boot_test.wait_for if wish.boot_test is not None else AUTO
-    if asked != AUTO:
-        return asked, ""
+    test = wish.boot_test or BootTest()
+    if test.wait_for != AUTO:
+        return test.wait_for, ""
+    if test.port is not None:
+        return PORT, ""
     if equipment.get("serial_console") or wish.fixup is None:
         return CONSOLE, ""
     if equipment.get("guest_agent"):
         return AGENT, ""
     return None, "the system has no serial console and no guest agent"
+
+
+def neighbour_of(cards: Sequence[Card], plugged: Sequence[str]) -> Optional[Neighbour]:
+    """Where a probe can sit beside the guest: in the network of the first static IPv4 address that it keeps.
+
+    plugged: MACs of the domain's cards. None when there is no such address.
+    """
+    for card in cards:
+        for address in card.addresses if card.mac in plugged else ():
+            there = ipaddress.ip_interface(address)
+            if there.version == 4 and there.network.prefixlen <= 30:
+                own = next(host for host in there.network.hosts() if host != there.ip)
+                return Neighbour(card.mac, str(there.ip), str(own), there.network.prefixlen)
+    return None
 
 
 def domain_params(

@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import RequestError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import FixupWish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import NONE, POWEROFF, P2vWish
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import BootTest, VmWish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import AUTO, PORT, BootTest, VmWish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_request import GATHER, read_p2v_wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import domain_params
@@ -59,7 +59,9 @@ def read_vm_wish(params: Mapping[str, Any]) -> VmWish:
         if params.get("fixup")
         else None,
         domain=domain,
-        boot_test=BootTest(float(test["timeout_s"]), str(test["wait_for"])) if test is not None else None,
+        boot_test=BootTest(float(test["timeout_s"]), str(test["wait_for"]), test.get("port"))
+        if test is not None
+        else None,
     )
 
 
@@ -90,6 +92,13 @@ def _problems(params: Mapping[str, Any]) -> Iterator[str]:
             yield "%s.timeout_s is %s; give a number above 0" % (option, value)
     if test is not None and domain is None:
         yield "boot_test is given and domain is not; describe the domain that is to boot (domain: {} takes the source's)"
+    port, awaited = (test or {}).get("port"), (test or {}).get("wait_for")
+    if port is not None and not 0 < port < 65536:
+        yield "boot_test.port is %s; give a number from 1 to 65535" % port
+    if awaited == PORT and port is None:
+        yield "boot_test.wait_for is port and boot_test.port is missing; give the port"
+    if port is not None and awaited not in (PORT, AUTO):
+        yield "boot_test has port and wait_for %s; choose one" % awaited
     if params["mode"] == GATHER and (domain is not None or params.get("fixup")):
         yield "mode is gather, which changes nothing; leave fixup and domain out"
     if domain is not None and domain.get("state") == "running" and params["cutover"] != POWEROFF:

@@ -12,16 +12,23 @@ from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import boot_watch, definitions, domains, lifecycle
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.isolated_bridge import Bridge, isolated
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_vm_files import trial
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.boot_test_xml import without_link
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_build_xml import build
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import AUTO, BootTest, VmFound, VmWish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import (
+    AUTO,
+    PORT,
+    BootTest,
+    VmFound,
+    VmWish,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_new import first_definition
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_refusals import concerns
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import sign_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import neighbour_of, sign_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_observe import look
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_vm_domain import VmDomain
 
@@ -30,7 +37,7 @@ PULSE_S = 1.0
 
 
 def passed(
-    wish: VmWish, found: VmFound, domain: VmDomain, hv: Optional[Hypervisor], pulse: Callable[[], Any]
+    wish: VmWish, found: VmFound, domain: VmDomain, hv: Optional[Hypervisor], look_at_source: Callable[[], Any]
 ) -> Dict[str, Any]:
     """{"sign", "seconds"}. Raises HostError with the last lines of the console when it did not boot."""
     test = wish.boot_test or BootTest()
@@ -45,11 +52,14 @@ def passed(
     wanted = _trial(domain.wanted(found), found, name)
     boot_watch.forget(wanted.serial_log or "")
     try:
-        with trial(found.disks):
-            dom = definitions.define(hv, name, _definition(hv, wanted))
+        with trial(found.disks), _beside(sign, domain, wanted, name) as bridge:
+            dom = definitions.define(hv, name, _definition(hv, wanted, bridge))
             try:
                 lifecycle.start(dom)
-                seconds, over = boot_watch.wait(sign, dom, wanted.serial_log or "", test.timeout_s, pulse)
+                answers = (lambda: bridge.answers(test.port or 0)) if bridge else (lambda: False)
+                seconds, over = boot_watch.wait(
+                    sign, dom, wanted.serial_log or "", test.timeout_s, look_at_source, answers
+                )
                 said = boot_watch.last_lines(wanted.serial_log or "")
             finally:
                 _clear(hv, name, found)
@@ -60,6 +70,20 @@ def passed(
         asked = "It was awaited by its %s. " % sign if test.wait_for == AUTO else ""
         raise HostError(attempted[0].lower() + attempted[1:], hv.side, words, asked + "The copy itself is as it was.")
     return {"sign": sign, "seconds": round(seconds, 1)}
+
+
+@contextlib.contextmanager
+def _beside(sign: str, domain: VmDomain, wanted: Wanted, name: str) -> Iterator[Optional[Bridge]]:
+    """The bridge of a test that asks for a port; None for the others."""
+    if sign != PORT:
+        yield None
+        return
+    neighbour = neighbour_of(domain.cards, [nic.mac or "" for nic in wanted.nics or ()])
+    if neighbour is None:
+        found = "no card of the domain is known to have a static IPv4 address"
+        raise CannotConverge("Boot a copy as domain %s" % name, found, "Wait for its console or its agent instead")
+    with isolated(name, neighbour) as bridge:
+        yield bridge
 
 
 def _trial(wanted: Wanted, found: VmFound, name: str) -> Wanted:
@@ -76,14 +100,15 @@ def _trial(wanted: Wanted, found: VmFound, name: str) -> Wanted:
     )
 
 
-def _definition(hv: Hypervisor, wanted: Wanted) -> str:
+def _definition(hv: Hypervisor, wanted: Wanted, bridge: Optional[Bridge]) -> str:
     seen = look(hv, wanted)
     problems = concerns(wanted, seen)
     if problems:
         found = "; ".join(each.detail for each in problems)
         raise CannotConverge("Boot a copy of %s" % wanted.name, found, problems[0].remedy)
     definition = first_definition(wanted, seen)
-    return without_link(build(wanted.name, definition.args["arch"], definition.args["edits"], None))
+    xml = build(wanted.name, definition.args["arch"], definition.args["edits"], None)
+    return without_link(xml, bridge.neighbour.mac, bridge.name) if bridge is not None else without_link(xml)
 
 
 def _clear(hv: Hypervisor, name: str, found: VmFound) -> None:

@@ -52,6 +52,7 @@ VM_OPTIONS: Dict[str, Any] = {
         "options": {
             "timeout_s": {"type": "float", "default": 300.0},
             "wait_for": {"type": "str", "default": AUTO, "choices": list(SIGNS)},
+            "port": {"type": "int"},
         },
     },
 }

@@ -18,3 +18,9 @@ def test_no_card_has_a_link_and_a_reboot_ends_it() -> None:
     assert done.count('<link state="down"/>') == done.count("<interface ") == 2
     assert 'state="up"' not in done and "<on_reboot>destroy</on_reboot>" in done
     assert without_link(done) == done
+
+
+def test_the_card_with_a_probe_is_on_its_bridge_and_on_no_other() -> None:
+    done = without_link(DOMAIN, "52:54:00:00:00:01", "kvt0")
+    assert done.count('<link state="down"/>') == 1 and 'state="up"' not in done
+    assert '<source bridge="kvt0"/>' in done and done.count("<source ") == 2

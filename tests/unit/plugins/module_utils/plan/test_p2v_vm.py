@@ -27,6 +27,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import (
     domain_concerns,
     domain_params,
     is_done,
+    neighbour_of,
     networks,
     retire_steps,
     sign_of,
@@ -70,6 +71,9 @@ def test_a_request_is_read() -> None:
         ({"fixup": True, "fixup_options": dict(NO_OPTIONS, timeout_s=0)}, "fixup_options.timeout_s is 0"),
         ({"boot_test": {"timeout_s": 1.0, "wait_for": "auto"}}, "domain is not"),
         ({"domain": {}, "boot_test": {"timeout_s": -1.0, "wait_for": "auto"}}, "boot_test.timeout_s is -1"),
+        ({"domain": {}, "boot_test": {"timeout_s": 1.0, "wait_for": "port"}}, "boot_test.port is missing"),
+        ({"domain": {}, "boot_test": {"timeout_s": 1.0, "wait_for": "agent", "port": 22}}, "choose one"),
+        ({"domain": {}, "boot_test": {"timeout_s": 1.0, "wait_for": "auto", "port": 0}}, "boot_test.port is 0"),
         ({"mode": "gather", "fixup": True}, "changes nothing"),
         ({"domain": {"state": "running"}}, "the source serves on"),
         ({"domain": {"memory_mib": 0, "uuid": "x"}}, "memory_mib is 0.*uuid is 'x'"),
@@ -212,7 +216,30 @@ def test_what_the_cards_lack(domain: Any, bridges: List[str], expected: List[str
         ("auto", {"guest_agent": True}, "agent"),
         ("auto", {}, None),
         ("agent", {}, "agent"),
+        ("port", {}, "port"),
     ],
 )
 def test_what_shows_that_it_has_booted(wait_for: str, equipment: Dict[str, Any], expected: Any) -> None:
     assert sign_of(replace(WISH, boot_test=BootTest(wait_for=wait_for)), equipment)[0] == expected
+
+
+def test_a_port_is_awaited_where_one_is_given() -> None:
+    told = sign_of(replace(WISH, boot_test=BootTest(port=22)), {"serial_console": True})
+    assert told == ("port", "")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        (("192.0.2.5/24",), ("192.0.2.5", "192.0.2.1", 24)),
+        (("192.0.2.1/24",), ("192.0.2.1", "192.0.2.2", 24)),
+        (("2001:db8::1/64", "192.0.2.9/32", "198.51.100.2/30"), ("198.51.100.2", "198.51.100.1", 30)),
+        (("2001:db8::1/64",), None),
+        ((), None),
+    ],
+)
+def test_where_a_probe_sits(addresses: Any, expected: Any) -> None:
+    card = Card("eno1", "52:54:00:00:00:01", addresses)
+    told = neighbour_of([card], [card.mac])
+    assert (told and (told.guest, told.own, told.prefix)) == expected
+    assert neighbour_of([card], []) is None
