@@ -16,15 +16,23 @@ from typing import Any, Callable, Iterator
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker has all of these: they take turns at the disks, and two that wait for each other are one too many."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("disks"))
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Any]:
     from . import disks
 
     if not disks.possible():
         pytest.skip("needs root and loop devices")
-    made = disks.Disk(tmp_path / "disk.img", 400)
-    yield made
-    made.close()
+    with disks.alone():
+        made = disks.Disk(tmp_path / "disk.img", 400)
+        yield made
+        made.close()
 
 
 @pytest.fixture
