@@ -15,6 +15,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import
 
 NONE, FREEZE, STOP, POWEROFF = "none", "freeze", "stop", "poweroff"
 CUTOVERS = (NONE, FREEZE, STOP, POWEROFF)
+# How far the start of an agent came: not to the source, or there and not to the receiver.
+START, DIAL = "start", "dial"
 
 
 def run_id(key: str) -> str:
@@ -91,7 +93,10 @@ class Takeover:
 
 @dataclass(frozen=True)
 class P2vWish:
-    """name: of the images and of the run. disks: kernel names, or empty for all. serials: disk name -> what it must have."""
+    """name: of the images and of the run. disks: kernel names, or empty for all. serials: disk name -> what it must have.
+
+    source: the machine's name in the inventory.
+    """
 
     name: str
     pool: str
@@ -108,6 +113,7 @@ class P2vWish:
     connect_timeout_s: float = 60.0
     key: Optional[str] = None
     gather_only: bool = False
+    source: str = ""
 
     @property
     def run(self) -> str:

@@ -21,6 +21,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.p2v_agent import (
     blocks,
     frames,
     freezer,
+    network,
     processes,
     servant,
     tracing,
@@ -73,13 +74,14 @@ class Dialled:
 def main(settings):
     """settings: run (an id of letters, digits and dashes), dial (argv that connects its standard input and output to
     the receiver; {folder}, {channel} and {number} are replaced), connections (of data), files ({name: text}, written to
-    {folder}), disks (kernel names of those that the run is about; without, all of them), detach (go on without whoever
-    started the agent)."""
+    {folder}), receiver ([address, port] that dial leads to, so that the address towards it can be told), disks (kernel
+    names of those that the run is about; without, all of them), detach (go on without whoever started the agent)."""
     if settings.get("detach"):
         report = detached()
     else:
         report = os.dup(1)
-    status = Status(report)
+    # Asked now: a frozen machine must not look for names.
+    status = Status(report, network.address_towards(settings.get("receiver")))
     threading.stack_size(STACK)
     try:
         tracefs = tracing.place()
@@ -100,9 +102,9 @@ def main(settings):
         status.say({"agent": "connected", "pid": os.getpid(), "watchdog": keeper.pid})
         at_work.serve(control)
         said = dialled.complaints()
-        status.say({"agent": "ended", "said": said} if said else {"agent": "ended"})
+        status.end("ended", said)
     except (Ended, frames.ProtocolError, processes.Failed, IOError, OSError) as error:
-        status.say({"agent": "failed", "said": "%s %s" % (error, dialled.complaints())})
+        status.end("failed", "%s %s" % (error, dialled.complaints()))
     finally:
         at_work.end()
         dialled.end()
@@ -157,10 +159,19 @@ def asked_to_end(number, dummy):
 
 
 class Status:
-    """Lines of JSON for whoever started the agent, as long as there is somebody."""
+    """Lines of JSON for whoever started the agent, as long as there is somebody. address: ours towards the receiver."""
 
-    def __init__(self, descriptor):
+    def __init__(self, descriptor, address):
         self._descriptor = descriptor
+        self._address = address
+
+    def end(self, how, said):
+        words = {"agent": how}
+        if said:
+            words["said"] = said
+            if self._address:
+                words["from"] = self._address
+        self.say(words)
 
     def say(self, words):
         try:

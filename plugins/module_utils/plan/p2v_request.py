@@ -66,6 +66,7 @@ def read_p2v_wish(params: Mapping[str, Any]) -> P2vWish:
         connect_timeout_s=params["connect_timeout_s"],
         key=params.get("key"),
         gather_only=params["mode"] == GATHER,
+        source=params.get("source") or "",
     )
 
 

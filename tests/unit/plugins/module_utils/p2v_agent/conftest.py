@@ -52,3 +52,23 @@ def agent(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     for made in started:
         if made.process.poll() is None:
             made.end()
+
+
+@pytest.fixture
+def receiver(tmp_path: Path, disk: Any) -> Iterator[Any]:
+    """A receiver of the disk, which is an ext4 that is mounted and has files."""
+    from . import chain, disks
+
+    disks.run("mkfs.ext4", "-q", disk.node)
+    disk.mount(disk.node, tmp_path / "here")
+    disks.fill(tmp_path / "here")
+    yield chain.Receiver(tmp_path, disk)
+
+
+@pytest.fixture
+def writer(receiver: Any) -> Iterator[Any]:
+    from . import chain
+
+    made = chain.Writer(receiver.disk.mounted[0])
+    yield made
+    made.end()

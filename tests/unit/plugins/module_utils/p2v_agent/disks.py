@@ -46,6 +46,19 @@ def _leave_the_mounts_of_others() -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+@contextlib.contextmanager
+def tracefs() -> Iterator[None]:
+    """It is mounted where one looks for it; by us, when nobody did, and for us alone."""
+    if os.path.isdir("/sys/kernel/tracing/instances"):
+        yield
+        return
+    run("mount", "-t", "tracefs", "tracefs", "/sys/kernel/tracing")
+    try:
+        yield
+    finally:
+        run("umount", "/sys/kernel/tracing")
+
+
 def tool(name: str) -> bool:
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
 
