@@ -12,7 +12,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import folder_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import failed_in, folder_of, run_id
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import path_of
 from ansible_collections.kvmops.fleet.plugins.plugin_utils import p2v_bundle, p2v_start
 from ansible_collections.kvmops.fleet.plugins.plugin_utils.other_host import OtherHost
@@ -74,5 +74,6 @@ class ActionModule(WatchedAction):
         other = copy.copy(self)
         other._connection = copy.copy(self._connection)
         quote = self._connection._shell.quote
-        failed = "%s/failed" % folder_of(str(self._task.args.get("name")))
+        name, key = str(self._task.args.get("name")), str(self._task.args.get("key"))
+        failed = failed_in(folder_of(name), run_id(key))
         other._low_level_execute_command("printf %%s %s > %s" % (quote(json.dumps(told)), quote(failed)))

@@ -30,6 +30,11 @@ def folder_of(name: str, parent: str = FOLDER) -> str:
     return "%s/p2v-%s" % (parent, name if len(raw) <= 48 else hashlib.sha256(raw).hexdigest()[:32])
 
 
+def failed_in(folder: str, run: str) -> str:
+    """Where whoever was to start the agent of that run says why it will not come. Of another run it is no news."""
+    return "%s/failed-%s" % (folder, run)
+
+
 @dataclass(frozen=True)
 class SourceDisk:
     """name: the kernel's (sda). size, sector: bytes. serial, wwn, model: as the disk tells; None when it does not."""

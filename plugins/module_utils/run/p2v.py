@@ -19,7 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.pools import lis
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.progress_file import telling
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.run_key import authorised
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import PreflightError, RequestError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import CUTOVERS, NONE, P2vFound, P2vWish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import CUTOVERS, NONE, P2vFound, P2vWish, failed_in
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v import head_of, plan_p2v, was_left
@@ -159,8 +159,9 @@ def _agent(wish: P2vWish, folder: Folder, told: Any) -> Iterator[Agent]:
 
 
 def _awaited(server: Any, wish: P2vWish, folder: Folder) -> Agent:
+    failed = failed_in(folder.path, wish.run)
     try:
-        return p2v_agent.awaited(server, wish.run, wish.connections, wish.connect_timeout_s, folder.failed)
+        return p2v_agent.awaited(server, wish.run, wish.connections, wish.connect_timeout_s, failed)
     except p2v_agent.NotThere as error:
         absence = Absence(wish.source or wish.name, error.stage, error.said, error.address, error.port)
         raise PreflightError("Make an image of %s" % wish.name, [why_absent(absence)])
