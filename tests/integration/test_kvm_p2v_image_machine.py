@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from .doors import probe, reached
 from .fleet import IMAGES, LAB, ROOT, Lab, Task, until
 from .p2v import Writer, differing, nothing_left, records_in
 
@@ -141,10 +142,10 @@ def test_the_host_s_firewall_is_named_with_the_rule_that_lets_the_source_in(lab:
     more.write_text("all:\n  hosts:\n    %s:\n      %s\n" % (HOST, allow), encoding="utf-8")
     # As the remedy says, and only for this source.
     lab.playbook("kvmops.fleet.site", "-i", str(more), "--limit", HOST, "--tags", "firewall")
-    ask = "import socket; socket.create_connection(('%s', 22), 3)" % address_of(lab, HOST)
-    lab.sh(SOURCE, "python3", "-c", ask)
-    said = lab.lab("outsider", "--address", "10.77.0.250/24", "--", "python3", "-c", ask, check=False)
-    assert said == ""
+    door = address_of(lab, HOST)
+    ask = probe((22,), door, timeout_s=2)
+    assert reached(lab.sh(SOURCE, *ask)) == {door: [22]}
+    assert reached(lab.lab("outsider", "--address", "10.77.0.250/24", "--", *ask)) == {door: []}
     told = p2v(lab, mode="gather", serials={"sda": "LAB-PM1"})
     assert not told["changed"] and told["discovery"]["boot"]["firmware"] == "bios"
     assert [disk["name"] for disk in told["disks"]] == ["sda"]
