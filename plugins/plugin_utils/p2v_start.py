@@ -127,7 +127,8 @@ class Starter:
             # As long as the agent lives. What it says at its end matters to those only who still wait for it.
             told = end_of(*self._start(p2v_bundle.bundle(settings)))
         except Exception as error:
-            told = {"stage": START, "said": str(error)}
+            # Without settings it was not the source that could not be asked.
+            told = {"stage": START if settings else "", "said": str(error)}
         self.said = told.get("said")
         if self.said:
             with contextlib.suppress(Exception):
