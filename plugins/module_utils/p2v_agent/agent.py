@@ -32,6 +32,7 @@ __metaclass__ = type
 # Filesystems in memory; nothing is written to a disk of the source.
 MEMORY = ("/dev/shm", "/run")
 STACK = 1024 * 1024
+COMPLAINS_WITHIN_S = 2
 
 
 class Ended(BaseException):
@@ -62,7 +63,12 @@ class Dialled:
         return stream
 
     def complaints(self):
-        """What the carrying commands said when they ended."""
+        """What the carrying commands said when they ended. One that has closed its stream may be about to say it."""
+        over = threading.Event()
+        for dummy in range(COMPLAINS_WITHIN_S * 10):
+            if all(process.poll() is not None for process, dummy in self.processes):
+                break
+            over.wait(0.1)
         said = [blocks.word(complaint) for process, complaint in self.processes if process.poll()]
         return "; ".join(sorted(set(part for part in said if part)))
 
@@ -100,9 +106,9 @@ def main(settings):
     try:
         control = connected(settings, folder, dialled, at_work, keeper)
         status.say({"agent": "connected", "pid": os.getpid(), "watchdog": keeper.pid})
-        at_work.serve(control)
-        said = dialled.complaints()
-        status.end("ended", said)
+        status.end(
+            "ended", "" if at_work.serve(control) else dialled.complaints() or "the receiver ended the connection"
+        )
     except (Ended, frames.ProtocolError, processes.Failed, IOError, OSError) as error:
         status.end("failed", "%s %s" % (error, dialled.complaints()))
     finally:
