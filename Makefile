@@ -56,7 +56,8 @@ types: venv ## mypy strict on model/ and plan/
 	mypy
 
 unit: venv ## the decisions, in milliseconds
-	pytest tests/unit -n 2
+	@# loadgroup: one worker has the tests that take turns at loop devices, the other one all the rest.
+	pytest tests/unit -n 2 --dist loadgroup
 
 # --- as others will judge it ----------------------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any, Dict, Mapping, Optional
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import folder_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import failed_in, folder_of, run_id
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import path_of
 from ansible_collections.kvmops.fleet.plugins.plugin_utils import p2v_bundle, p2v_start
 from ansible_collections.kvmops.fleet.plugins.plugin_utils.other_host import OtherHost
@@ -47,7 +48,7 @@ class ActionModule(WatchedAction):
         look = LOOK % self._connection._shell.quote(path)
         with p2v_start.Starter(lambda: self._here(look), start, self._tell, prepare) as starter:
             result = super().run(tmp, task_vars)
-        if starter.said and result.get("failed"):
+        if starter.said and result.get("failed") and starter.said not in str(result.get("msg")):
             result["msg"] = "%s The agent on %s said: %s" % (result.get("msg", ""), source, starter.said)
         result.get("invocation", {}).get("module_args", {}).pop("key", None)
         return result
@@ -68,10 +69,11 @@ class ActionModule(WatchedAction):
         keys = self._here(p2v_start.HOST_KEYS).splitlines()
         return p2v_start.Receiver(str(address), int(variables.get("ansible_port") or 22), keys)
 
-    def _tell(self, said: str) -> None:
+    def _tell(self, told: Mapping[str, str]) -> None:
         """Let the module, which waits for the agent, know that it will not come."""
         other = copy.copy(self)
         other._connection = copy.copy(self._connection)
         quote = self._connection._shell.quote
-        failed = "%s/failed" % folder_of(str(self._task.args.get("name")))
-        other._low_level_execute_command("printf %%s %s > %s" % (quote(said), quote(failed)))
+        name, key = str(self._task.args.get("name")), str(self._task.args.get("key"))
+        failed = failed_in(folder_of(name), run_id(key))
+        other._low_level_execute_command("printf %%s %s > %s" % (quote(json.dumps(told)), quote(failed)))

@@ -119,7 +119,7 @@ options:
 notes:
   - The machine's root logs in to the receiving host with a key of this run alone, which lives in memory, opens one forced command, and
     is removed as soon as the agent is there. sshd must admit root with a key. A firewall there must admit
-    the machine.
+    the machine; where it does not, the task is refused and names the rule.
   - What the kernel of the machine cannot freeze (such as an EFI partition) is as it was after a sync.
   - An image that was written to, by a VM or a conversion, is not brought up to date any more. Give the VM an overlay of it, or make
     another image.

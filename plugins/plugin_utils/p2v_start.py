@@ -11,7 +11,7 @@ import json
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import run_id
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import DIAL, START, run_id
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import is_of_a_living_run
 from ansible_collections.kvmops.fleet.plugins.plugin_utils import p2v_bundle
 
@@ -70,6 +70,8 @@ def settings(key: Dict[str, str], receiver: Receiver, connections: int, disks: S
         "run": run_id(key["public"]),
         "dial": [*dial, "root@" + receiver.address.replace("{", "").replace("}", ""), "kvmops-p2v"],
         "connections": connections,
+        # Only to find out by which of its addresses the source goes there.
+        "receiver": [receiver.address, receiver.port],
         "files": {"key": key["private"], "known_hosts": receiver.known_hosts},
     }
     if disks:
@@ -87,13 +89,16 @@ def waits(told: str) -> bool:
 
 
 class Starter:
-    """look: the answer to LOOK, now. start: the agent, given its bundle; (rc, out, err). failed: tells the module why not."""
+    """look: the answer to LOOK, now. start: the agent, given its bundle; (rc, out, err). failed: tells the module why not.
+
+    said: what the agent, or the way to it, said of its end, if it was a failure.
+    """
 
     def __init__(
         self,
         look: Callable[[], str],
         start: Callable[[bytes], Any],
-        failed: Callable[[str], None],
+        failed: Callable[[Dict[str, str]], None],
         prepare: Callable[[], Any],
     ) -> None:
         self._look, self._start, self._failed, self._prepare = look, start, failed, prepare
@@ -116,21 +121,36 @@ class Starter:
                     break
         if self._ended.is_set():
             return
+        settings: Dict[str, Any] = {}
         try:
+            settings = self._prepare()
             # As long as the agent lives. What it says at its end matters to those only who still wait for it.
-            rc, out, err = self._start(p2v_bundle.bundle(self._prepare()))
-            self.said = words(out, err if rc else "") or ("exit %d" % rc if rc else None)
+            told = end_of(*self._start(p2v_bundle.bundle(settings)))
         except Exception as error:
-            self.said = str(error)
+            # Without settings it was not the source that could not be asked.
+            told = {"stage": START if settings else "", "said": str(error)}
+        self.said = told.get("said")
         if self.said:
             with contextlib.suppress(Exception):
-                self._failed(self.said)
+                self._failed(dict(told, port=str(settings.get("receiver", ("", ""))[1])))
 
 
-def words(out: str, err: str) -> str:
-    """What the agent, or the way to it, said of its failure."""
+def end_of(rc: int, out: str, err: str) -> Dict[str, str]:
+    """Of an agent that was started, or was not: what it said, as far as it was a failure.
+
+    {stage: start, or dial once an agent ran there; said; from: its address towards the receiver, when it knows it}.
+    """
     found: List[str] = []
+    told = {"stage": START}
     for line in out.splitlines():
         with contextlib.suppress(ValueError, AttributeError):
-            found.append(str(json.loads(line).get("said") or ""))
-    return " ".join(" ".join([*found, err]).split())
+            status = json.loads(line)
+            found.append(str(status.get("said") or ""))
+            if status.get("agent"):
+                told["stage"] = DIAL
+            if status.get("from"):
+                told["from"] = str(status["from"])
+    said = " ".join(" ".join([*found, err if rc else ""]).split())
+    if not said and rc:
+        said = "exit %d" % rc
+    return dict(told, said=said) if said else told

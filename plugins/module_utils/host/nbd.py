@@ -13,6 +13,7 @@ import errno
 import os
 import socket
 import struct
+from typing import Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 
@@ -78,7 +79,7 @@ class Nbd:
             if magic != _REPLY_MAGIC or handle != self._handle:
                 raise HostError(attempted, "this host", "qemu-nbd answered another question")
             if error:
-                raise HostError(attempted, "this host", os.strerror(error), _remedy(error))
+                raise HostError(attempted, "this host", os.strerror(error), remedy_of(error))
             return self._exactly(expected)
         except OSError as error:
             raise HostError(attempted, "this host", str(error), "Look whether qemu-nbd was ended; then run again.")
@@ -94,7 +95,8 @@ class Nbd:
         return bytes(parts)
 
 
-def _remedy(error: int) -> str:
+def remedy_of(error: Optional[int]) -> str:
+    """What to do when the storage of an image says that errno."""
     if error == errno.ENOSPC:
         return "Make room in the pool, then run again: what came is kept."
     return "Look at the storage of the pool, then run again."

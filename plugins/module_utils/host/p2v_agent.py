@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
@@ -17,6 +18,15 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import Area
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range, merged
 
 _LOOK_EVERY_S = 0.5
+
+
+class NotThere(HostError):
+    """The agent did not come. stage: how far its start came, "" when nobody told. address: its own, towards us. port: of sshd."""
+
+    def __init__(self, side: str, said: str, stage: str = "", address: str = "", port: str = "") -> None:
+        self.stage, self.address, self.port = stage, address, port or "22"
+        remedy = "Look whether the source reaches this host by ssh; nothing was changed on it."
+        super().__init__("get the agent's connections", side, said, remedy)
 
 
 class Written(NamedTuple):
@@ -64,7 +74,8 @@ class Agent:
         return UsedMap(tuple(merged(_ranges(told["used"]))), areas)
 
     def freeze(self, limit_s: float) -> Dict[str, Any]:
-        """{frozen: mount points, cannot: those that know no freezing}. After limit_s without `alive` all is thawed."""
+        """{frozen: mount points, cannot: [{mount, said}] of those that know no freezing}. After limit_s without `alive` all is
+        thawed."""
         return self.control.ask("freeze", mounts=None, limit_s=limit_s)
 
     def alive(self) -> bool:
@@ -114,7 +125,7 @@ def listening(path: str) -> Iterator[socket.socket]:
 def awaited(
     server: socket.socket, run: str, connections: int, seconds: float, failed: str = "", side: str = "the source"
 ) -> Agent:
-    """The agent with all its connections. Raises HostError when they do not come in time, or when the file `failed`
+    """The agent with all its connections. Raises NotThere when they do not come in time, or when the file `failed`
     appears, which says why they will not."""
     latest = time.monotonic() + seconds
     control: List[Channel] = []
@@ -137,14 +148,23 @@ def awaited(
 
 
 def _insist(came: int, wanted: int, seconds: float, late: bool, failed: str, side: str) -> None:
-    said = ""
-    with contextlib.suppress(OSError), open(failed, encoding="utf-8", errors="replace") as told:
-        said = told.read(4000) or "no reason given"
-    if late and not said:
-        said = "%d of %d connections came within %d s" % (came, wanted, seconds)
-    if said:
-        remedy = "Look whether the source reaches this host by ssh; nothing was changed on it."
-        raise HostError("get the agent's connections", side, said, remedy)
+    told: Dict[str, Any] = {}
+    with contextlib.suppress(OSError), open(failed, encoding="utf-8", errors="replace") as lines:
+        told = _told(lines.read(8000))
+    if late and not told:
+        told = {"said": "%d of %d connections came within %d s" % (came, wanted, seconds)}
+    if told:
+        words = [str(told.get(each) or "") for each in ("said", "stage", "from", "port")]
+        raise NotThere(side, *words)
+
+
+def _told(text: str) -> Dict[str, Any]:
+    """What whoever was to start the agent wrote: JSON, or words. A file that is not written yet is nothing."""
+    with contextlib.suppress(ValueError):
+        told = json.loads(text)
+        if isinstance(told, dict):
+            return told
+    return {"said": text} if text.strip() else {}
 
 
 def _greeted(channel: Channel, run: str) -> str:

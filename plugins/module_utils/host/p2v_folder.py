@@ -28,8 +28,6 @@ class Folder:
         self.socket = os.path.join(path, "agent")
         self.nbd = os.path.join(path, "nbd")
         self.join = os.path.join(path, "join.py")
-        # Whoever was to start the agent puts here why it will not come.
-        self.failed = os.path.join(path, "failed")
 
 
 @contextlib.contextmanager

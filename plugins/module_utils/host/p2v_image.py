@@ -17,7 +17,7 @@ import threading
 from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side, image_server
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.nbd import Nbd
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.nbd import Nbd, remedy_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_manifest import Manifest, Piece, read_manifest
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range
@@ -148,7 +148,7 @@ class Image:
                 if durable:
                     os.fsync(out.fileno())
         except OSError as error:
-            raise HostError("keep the manifest %s" % self.paths.part_manifest, "this host", str(error))
+            raise _unkept(self.paths.part_manifest, error)
 
     def publish(self, head: Mapping[str, Any]) -> None:
         """Give it its name. head: what the manifest's head says of a finished image."""
@@ -170,7 +170,7 @@ class Image:
         try:
             _write_whole(self.paths.manifest, self.manifest)
         except OSError as error:
-            raise HostError("keep the manifest %s" % self.paths.manifest, "this host", str(error))
+            raise _unkept(self.paths.manifest, error)
 
 
 def begin(paths: Paths, image_format: str, head: Mapping[str, Any], size: int) -> Image:
@@ -220,6 +220,10 @@ def _write_whole(path: str, manifest: Manifest) -> None:
         os.fsync(out.fileno())
     os.replace(temporary, path)
     _sync(os.path.dirname(path))
+
+
+def _unkept(path: str, error: OSError) -> HostError:
+    return HostError("keep the manifest %s" % path, "this host", error.strerror or str(error), remedy_of(error.errno))
 
 
 def _sync(path: str) -> None:

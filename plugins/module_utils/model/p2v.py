@@ -15,6 +15,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import
 
 NONE, FREEZE, STOP, POWEROFF = "none", "freeze", "stop", "poweroff"
 CUTOVERS = (NONE, FREEZE, STOP, POWEROFF)
+# How far the start of an agent came: not to the source, or there and not to the receiver.
+START, DIAL = "start", "dial"
 
 
 def run_id(key: str) -> str:
@@ -26,6 +28,11 @@ def folder_of(name: str, parent: str = FOLDER) -> str:
     """Where a run keeps what lives as long as it does. A socket's path has at most 107 bytes."""
     raw = name.encode("utf-8")
     return "%s/p2v-%s" % (parent, name if len(raw) <= 48 else hashlib.sha256(raw).hexdigest()[:32])
+
+
+def failed_in(folder: str, run: str) -> str:
+    """Where whoever was to start the agent of that run says why it will not come. Of another run it is no news."""
+    return "%s/failed-%s" % (folder, run)
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,10 @@ class Takeover:
 
 @dataclass(frozen=True)
 class P2vWish:
-    """name: of the images and of the run. disks: kernel names, or empty for all. serials: disk name -> what it must have."""
+    """name: of the images and of the run. disks: kernel names, or empty for all. serials: disk name -> what it must have.
+
+    source: the machine's name in the inventory.
+    """
 
     name: str
     pool: str
@@ -108,6 +118,7 @@ class P2vWish:
     connect_timeout_s: float = 60.0
     key: Optional[str] = None
     gather_only: bool = False
+    source: str = ""
 
     @property
     def run(self) -> str:

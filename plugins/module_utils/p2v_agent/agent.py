@@ -21,6 +21,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.p2v_agent import (
     blocks,
     frames,
     freezer,
+    network,
     processes,
     servant,
     tracing,
@@ -31,6 +32,7 @@ __metaclass__ = type
 # Filesystems in memory; nothing is written to a disk of the source.
 MEMORY = ("/dev/shm", "/run")
 STACK = 1024 * 1024
+COMPLAINS_WITHIN_S = 2
 
 
 class Ended(BaseException):
@@ -61,7 +63,12 @@ class Dialled:
         return stream
 
     def complaints(self):
-        """What the carrying commands said when they ended."""
+        """What the carrying commands said when they ended. One that has closed its stream may be about to say it."""
+        over = threading.Event()
+        for dummy in range(COMPLAINS_WITHIN_S * 10):
+            if all(process.poll() is not None for process, dummy in self.processes):
+                break
+            over.wait(0.1)
         said = [blocks.word(complaint) for process, complaint in self.processes if process.poll()]
         return "; ".join(sorted(set(part for part in said if part)))
 
@@ -73,13 +80,14 @@ class Dialled:
 def main(settings):
     """settings: run (an id of letters, digits and dashes), dial (argv that connects its standard input and output to
     the receiver; {folder}, {channel} and {number} are replaced), connections (of data), files ({name: text}, written to
-    {folder}), disks (kernel names of those that the run is about; without, all of them), detach (go on without whoever
-    started the agent)."""
+    {folder}), receiver ([address, port] that dial leads to, so that the address towards it can be told), disks (kernel
+    names of those that the run is about; without, all of them), detach (go on without whoever started the agent)."""
     if settings.get("detach"):
         report = detached()
     else:
         report = os.dup(1)
-    status = Status(report)
+    # Asked now: a frozen machine must not look for names.
+    status = Status(report, network.address_towards(settings.get("receiver")))
     threading.stack_size(STACK)
     try:
         tracefs = tracing.place()
@@ -98,11 +106,11 @@ def main(settings):
     try:
         control = connected(settings, folder, dialled, at_work, keeper)
         status.say({"agent": "connected", "pid": os.getpid(), "watchdog": keeper.pid})
-        at_work.serve(control)
-        said = dialled.complaints()
-        status.say({"agent": "ended", "said": said} if said else {"agent": "ended"})
+        status.end(
+            "ended", "" if at_work.serve(control) else dialled.complaints() or "the receiver ended the connection"
+        )
     except (Ended, frames.ProtocolError, processes.Failed, IOError, OSError) as error:
-        status.say({"agent": "failed", "said": "%s %s" % (error, dialled.complaints())})
+        status.end("failed", "%s %s" % (error, dialled.complaints()))
     finally:
         at_work.end()
         dialled.end()
@@ -157,10 +165,19 @@ def asked_to_end(number, dummy):
 
 
 class Status:
-    """Lines of JSON for whoever started the agent, as long as there is somebody."""
+    """Lines of JSON for whoever started the agent, as long as there is somebody. address: ours towards the receiver."""
 
-    def __init__(self, descriptor):
+    def __init__(self, descriptor, address):
         self._descriptor = descriptor
+        self._address = address
+
+    def end(self, how, said):
+        words = {"agent": how}
+        if said:
+            words["said"] = said
+            if self._address:
+                words["from"] = self._address
+        self.say(words)
 
     def say(self, words):
         try:

@@ -7,6 +7,7 @@
 from __future__ import absolute_import, division, print_function
 
 import os
+import socket
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.p2v_agent import blocks, processes
 
@@ -75,3 +76,21 @@ def routes():
     """Lines of `ip route show`, of both families: gateways and what else a user set."""
     text = processes.output(["ip", "route", "show"]) + processes.output(["ip", "-6", "route", "show"])
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def address_towards(place):
+    """The address by which this machine goes to [host, port], or nothing. Connecting a datagram socket sends none."""
+    try:
+        host, port = place or ("", 0)
+        for family, kind, protocol, dummy, place in (
+            socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM) if host else []
+        ):
+            probe = socket.socket(family, kind, protocol)
+            try:
+                probe.connect(place)
+                return probe.getsockname()[0]
+            finally:
+                probe.close()
+    except (socket.error, OSError, IOError):
+        pass
+    return ""

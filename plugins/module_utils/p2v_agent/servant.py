@@ -47,16 +47,17 @@ class Servant:
     # --- the life of the control connection ---
 
     def serve(self, stream):
-        """Until `bye` or the end of the connection. Requests are answered one after the other, but for AT_ONCE."""
+        """Until `bye` or the end of the connection; whether it was `bye`. Requests are answered one after the other, but for
+        AT_ONCE."""
         working = threading.Lock()
         while True:
             request = stream.receive_json()
             if request is None:
-                return
+                return False
             if request.get("do") in AT_ONCE:
                 self._answer(stream, request)
                 if request["do"] == "bye":
-                    return
+                    return True
             else:
                 worker = threading.Thread(target=self._in_turn, args=(working, stream, request))
                 worker.daemon = True
@@ -83,14 +84,14 @@ class Servant:
 
     def end(self):
         """Everything as it was, whatever state the run was in. Goes on when a part fails; the watchdog is behind it."""
-        for undo in (self._thaw, self._untrack, self._start_again):
+        for undo in (self.thaw, self._untrack, self._start_again):
             try:
                 undo()
             except Exception as error:
                 sys.stderr.write("p2v agent: %s\n" % error)
         self._freezes.end()
 
-    def _thaw(self):
+    def thaw(self):
         if self._frozen:
             self._freezes.thaw()
             self._frozen = False

@@ -31,6 +31,8 @@ COUNTERS = re.compile(r"^(?:overrun|commit overrun|dropped events): (\d+)$", re.
 # Room for events until they are read: about 50 000 events per processor, 64 MiB in all.
 BUFFER_KIB, ALL_BUFFERS_KIB = 4096, 65536
 KEPT_RANGES = 50000
+# The reader looks whether it is over several times a second.
+ENDS_WITHIN_S = 5
 
 
 def place():
@@ -85,6 +87,7 @@ class Tracker:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._pipe = None
+        self._reader = None
         self._rest = b""
         self._lost = 0
 
@@ -100,9 +103,9 @@ class Tracker:
         except Exception:
             self.stop()
             raise
-        reader = threading.Thread(target=self._read_on, name="tracing")
-        reader.daemon = True
-        reader.start()
+        self._reader = threading.Thread(target=self._read_on, name="tracing")
+        self._reader.daemon = True
+        self._reader.start()
         for name in self._written:
             wait_for_writes_under_way(name, self._over)
         with self._lock:
@@ -193,6 +196,9 @@ class Tracker:
     def stop(self):
         """The kernel traces no more, and the instance is gone."""
         self._over.set()
+        if self._reader is not None:
+            # A poll that is under way holds the pipe open, whatever is closed meanwhile.
+            self._reader.join(ENDS_WITHIN_S)
         with self._lock:
             if self._pipe is not None:
                 os.close(self._pipe)
@@ -216,6 +222,8 @@ def events(text):
 def sectors_written(name):
     """Sectors of writes and discards that are done, by Documentation/block/stat.rst."""
     fields = [int(field) for field in blocks.fact(name, "stat").split()]
+    if not fields:
+        raise processes.Failed("asking what was written to %s" % name, "the disk is gone")
     return fields[6] + (fields[13] if len(fields) > 13 else 0)
 
 

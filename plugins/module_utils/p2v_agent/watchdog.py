@@ -70,6 +70,9 @@ class Freeze:
                 try:
                     fcntl.ioctl(descriptor, FIFREEZE, 0)
                 except (IOError, OSError) as error:
+                    if error.errno == errno.EBUSY:
+                        said = "%s: something else has frozen it, such as another run or a backup" % error.strerror
+                        raise processes.Failed("freezing %s" % point, said, error.errno)
                     if error.errno not in CANNOT:
                         raise processes.failed("freezing %s" % point, error)
                     cannot.append({"mount": point, "said": error.strerror})

@@ -126,7 +126,7 @@ TRAPS = (
     Entry(
         "tcg-lost-writes",
         WARNING,
-        "Without KVM, QEMU before 9.0 may miss what the guest writes during a live move (mended by QEMU's commit 03bfc2188f06); a guest that hangs afterwards was seen, with slow moves mostly.",
+        "Without KVM, QEMU before 9.0 may miss what the guest writes during a live move, which then hangs or is damaged (seen in slow moves).",
         "Move the guest when it is off, or update QEMU on the source. Guests that run with KVM are not concerned.",
     ),
 )

@@ -66,6 +66,63 @@ ENTRIES: Tuple[Entry, ...] = (
         "p2v-target-space", ERROR, "the pool has less room than the copy needs", "Make room, or choose another pool."
     ),
     Entry(
+        "p2v-source-unreachable",
+        ERROR,
+        "Ansible does not reach the source",
+        "See that `ansible -m raw -a true` reaches it; ansible_host, ansible_user and its key belong in the inventory.",
+    ),
+    Entry(
+        "p2v-source-host-key",
+        ERROR,
+        "the source shows another ssh host key than the controller knows",
+        "See that it is the machine that you mean. If it is, let the controller know its key: ssh-keygen -R, then ssh to it.",
+    ),
+    Entry(
+        "p2v-source-root",
+        ERROR,
+        "the agent cannot become root on the source",
+        "Set ansible_become_method and ansible_become_password for it, or log in as root.",
+    ),
+    Entry("p2v-source-python", ERROR, "the source has no Python", "Install one there: 2.7, or 3.4 and later."),
+    Entry("p2v-source-no-ssh", ERROR, "the source has no ssh client", "Install one there, such as openssh-client."),
+    Entry(
+        "p2v-receiver-closed",
+        ERROR,
+        "the source's connections do not reach sshd of this host: a firewall drops them, or there is no route",
+        "Let it in here, and nobody else: host_base_firewall_allow: [{port: {port}, proto: tcp, from: {from}}] for this host, "
+        "then the role host_base. Or set receiver to an address of this host that it reaches.",
+    ),
+    Entry(
+        "p2v-receiver-no-sshd",
+        ERROR,
+        "no sshd answers the source at that address and port",
+        "Set receiver to the address at which sshd of this host listens; ansible_port names its port, now {port}.",
+    ),
+    Entry(
+        "p2v-receiver-name",
+        ERROR,
+        "the source does not know the name of this host",
+        "Set receiver to an address of this host.",
+    ),
+    Entry(
+        "p2v-receiver-host-key",
+        ERROR,
+        "what answers the source has other ssh host keys than this host",
+        "Set receiver to an address that leads here. sshd must use the keys in /etc/ssh/ssh_host_*_key.pub.",
+    ),
+    Entry(
+        "p2v-receiver-no-login",
+        ERROR,
+        "sshd of this host does not admit root with the key of the run",
+        "It needs PermitRootLogin prohibit-password and AuthorizedKeysFile .ssh/authorized_keys, at least for {from}.",
+    ),
+    Entry(
+        "p2v-agent-absent",
+        ERROR,
+        "the agent on the source did not come",
+        "See that the source logs in here by ssh; give it more time with connect_timeout_s.",
+    ),
+    Entry(
         "p2v-luks",
         WARNING,
         "a disk holds LUKS",

@@ -40,8 +40,7 @@ def read_p2v_wish(params: Mapping[str, Any]) -> P2vWish:
     problems += _words("services", params.get("services"), _SERVICE, "the name of a service, such as nginx.service")
     problems += _words("serials", list(params.get("serials") or {}), _DISK, "kernel names of disks as keys")
     problems += _key_problems(params.get("key"))
-    takeover = params.get("takeover")
-    problems += _takeover_problems(params["cutover"], takeover)
+    problems += _takeover_problems(params["cutover"], params.get("takeover"))
     if params["cutover"] == STOP and not params.get("services"):
         problems.append("cutover is stop and services is empty; name the services to stop, or choose freeze")
     if params["mode"] == GATHER and params["cutover"] != NONE:
@@ -50,6 +49,12 @@ def read_p2v_wish(params: Mapping[str, Any]) -> P2vWish:
         )
     if problems:
         raise RequestError(problems)
+    return _wish(params)
+
+
+def _wish(params: Mapping[str, Any]) -> P2vWish:
+    """Of options that were checked."""
+    takeover = params.get("takeover")
     return P2vWish(
         name=params["name"],
         pool=params["pool"],
@@ -66,6 +71,7 @@ def read_p2v_wish(params: Mapping[str, Any]) -> P2vWish:
         connect_timeout_s=params["connect_timeout_s"],
         key=params.get("key"),
         gather_only=params["mode"] == GATHER,
+        source=params.get("source") or "",
     )
 
 

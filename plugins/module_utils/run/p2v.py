@@ -18,14 +18,15 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_folder impor
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.pools import list_pools, refresh
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.progress_file import telling
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.run_key import authorised
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, RequestError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import CUTOVERS, NONE, P2vFound, P2vWish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, PreflightError, RequestError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import CUTOVERS, NONE, P2vFound, P2vWish, failed_in
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import VmWish, machine_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v import head_of, plan_p2v, was_left
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_request import HOT, MODES
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm_request import read_wishes
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_way import Absence, why_absent
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_copy import Copier
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_look import Look, left_already, look
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_report import report
@@ -189,11 +190,20 @@ def _agent(wish: P2vWish, folder: Folder, told: Any) -> Iterator[Agent]:
         way = authorised(wish.key, command) if wish.key else contextlib.nullcontext()
         with way:
             told(Progress(wish.name, WAITING, 0.0, 0.0, 0.0, 0.0))
-            agent = p2v_agent.awaited(server, wish.run, wish.connections, wish.connect_timeout_s, folder.failed)
+            agent = _awaited(server, wish, folder)
         try:
             yield agent
         finally:
             agent.bye()
+
+
+def _awaited(server: Any, wish: P2vWish, folder: Folder) -> Agent:
+    failed = failed_in(folder.path, wish.run)
+    try:
+        return p2v_agent.awaited(server, wish.run, wish.connections, wish.connect_timeout_s, failed)
+    except p2v_agent.NotThere as error:
+        absence = Absence(wish.source or wish.name, error.stage, error.said, error.address, error.port)
+        raise PreflightError("Make an image of %s" % wish.name, [why_absent(absence)])
 
 
 def main() -> None:

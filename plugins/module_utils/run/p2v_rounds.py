@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import commands
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_agent import Agent
@@ -36,6 +36,16 @@ WATCHDOG_S = 15.0
 # The source is let go when the last round takes so many times what was allowed, and never before FLOOR_S.
 OVERDUE = 3.0
 FLOOR_S = 10.0
+
+
+def _other_size(now: int, before: int) -> Tuple[str, str]:
+    """What happened to a disk, and what to do."""
+    if not now:
+        return "the disk is gone", "See what became of it. When it is back, run again: what came is kept."
+    return (
+        "it has %d bytes now and had %d" % (now, before),
+        "A disk that was grown is copied from the beginning: remove what is there of its image, then run again.",
+    )
 
 
 class Rounds:
@@ -88,13 +98,9 @@ class Rounds:
                 "Run again.",
             )
         for name, size in self._sizes.items():
-            if told.sizes.get(name, size) != size:
-                raise HostError(
-                    "go on with the image of %s" % name,
-                    self.agent.side,
-                    "it has %d bytes now and had %d" % (told.sizes[name], size),
-                    "A disk that was grown is copied from the beginning: remove what is there of its image, then run again.",
-                )
+            now = told.sizes.get(name, size)
+            if now != size:
+                raise HostError("go on with the image of %s" % name, self.agent.side, *_other_size(now, size))
         if told.lost:
             self.agent.sync()
             return self.copier.compare({name: self.agent.map(name).used for name in self._sizes})
@@ -164,7 +170,7 @@ class Rounds:
         began = time.monotonic()
         limit = began + max(FLOOR_S, OVERDUE * self.wish.max_downtime_s)
         told = self.agent.freeze(WATCHDOG_S)
-        self.cannot_freeze = [str(point) for point in told.get("cannot") or ()]
+        self.cannot_freeze = [str(each["mount"]) for each in told.get("cannot") or ()]
 
         def pulse() -> None:
             self.agent.alive()

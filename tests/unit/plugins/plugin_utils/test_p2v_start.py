@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, List
 
 import pytest
 
@@ -65,7 +65,7 @@ class Asked:
     def __init__(self, answers: List[str], rc: int = 0, out: str = "", err: str = "") -> None:
         self.answers, self.reply = answers, (rc, out, err)
         self.bundles: List[bytes] = []
-        self.failed: List[str] = []
+        self.failed: List[Dict[str, str]] = []
 
     def look(self) -> str:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -75,7 +75,9 @@ class Asked:
         return self.reply
 
     def starter(self) -> p2v_start.Starter:
-        return p2v_start.Starter(self.look, self.start, self.failed.append, lambda: {"run": "x"})
+        return p2v_start.Starter(
+            self.look, self.start, self.failed.append, lambda: {"run": "x", "receiver": ["10.0.0.1", 2222]}
+        )
 
 
 WAITS = told("wait", start_of_process(os.getpid()))
@@ -101,9 +103,28 @@ def test_it_is_not_started_for_a_module_that_ends_before() -> None:
     assert asked.bundles == []
 
 
+CLOSED = "ssh: connect to host 10.0.0.1 port 2222: Connection timed out"
+
+
 def test_why_it_did_not_start_is_told_to_the_module() -> None:
-    line = json.dumps({"agent": "failed", "said": "ssh: connect to host 10.0.0.1 port 22: No route to host"})
+    line = json.dumps({"agent": "failed", "said": CLOSED, "from": "10.0.0.9"})
     asked = Asked([WAITS], 0, '{"agent": "connected"}\n' + line + "\n", "noise")
     with asked.starter() as starter:
         starter._thread.join(10)
-    assert starter.said == "ssh: connect to host 10.0.0.1 port 22: No route to host" == asked.failed[0]
+    assert starter.said == CLOSED
+    assert asked.failed == [{"stage": "dial", "said": CLOSED, "from": "10.0.0.9", "port": "2222"}]
+
+
+@pytest.mark.parametrize(
+    ("rc", "err", "said"),
+    [(255, "ssh: connect to host old1 port 22: No route to host", None), (127, "", "exit 127")],
+)
+def test_a_source_that_was_not_reached_is_told_as_such(rc: int, err: str, said: Any) -> None:
+    asked = Asked([WAITS], rc, "", err)
+    with asked.starter() as starter:
+        starter._thread.join(10)
+    assert asked.failed == [{"stage": "start", "said": said or err, "port": "2222"}]
+
+
+def test_an_agent_that_ends_well_is_no_failure() -> None:
+    assert "said" not in p2v_start.end_of(0, '{"agent": "connected"}\n{"agent": "ended"}\n', "a warning")

@@ -16,15 +16,23 @@ from typing import Any, Callable, Iterator
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker has all of these: they take turns at the disks, and two that wait for each other are one too many."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("disks"))
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Any]:
     from . import disks
 
     if not disks.possible():
         pytest.skip("needs root and loop devices")
-    made = disks.Disk(tmp_path / "disk.img", 400)
-    yield made
-    made.close()
+    with disks.alone():
+        made = disks.Disk(tmp_path / "disk.img", 400)
+        yield made
+        made.close()
 
 
 @pytest.fixture
@@ -44,3 +52,23 @@ def agent(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     for made in started:
         if made.process.poll() is None:
             made.end()
+
+
+@pytest.fixture
+def receiver(tmp_path: Path, disk: Any) -> Iterator[Any]:
+    """A receiver of the disk, which is an ext4 that is mounted and has files."""
+    from . import chain, disks
+
+    disks.run("mkfs.ext4", "-q", disk.node)
+    disk.mount(disk.node, tmp_path / "here")
+    disks.fill(tmp_path / "here")
+    yield chain.Receiver(tmp_path, disk)
+
+
+@pytest.fixture
+def writer(receiver: Any) -> Iterator[Any]:
+    from . import chain
+
+    made = chain.Writer(receiver.disk.mounted[0])
+    yield made
+    made.end()

@@ -6,18 +6,57 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import fcntl
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Iterator
 
 MIB = 1024**2
 SECTOR = 512
+# <sched.h>, <sys/mount.h>
+CLONE_NEWNS, MS_REC, MS_SLAVE = 0x20000, 0x4000, 0x80000
 
 
 def possible() -> bool:
     return sys.platform == "linux" and os.geteuid() == 0 and os.path.exists("/dev/loop-control")
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """No other test of this machine has a disk meanwhile: `sync` waits for what another has frozen, the kernel traces and
+    numbers loop devices for all together. Its mounts are seen by nobody else, who would hold them beyond their end."""
+    with open(os.path.join(tempfile.gettempdir(), "kvmops-test-disks.lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _leave_the_mounts_of_others()
+        yield
+
+
+@functools.cache
+def _leave_the_mounts_of_others() -> None:
+    """A mount namespace of our own, once: this thread stays in it, and so does all that it starts."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+@contextlib.contextmanager
+def tracefs() -> Iterator[None]:
+    """It is mounted where one looks for it; by us, when nobody did, and for us alone."""
+    if os.path.isdir("/sys/kernel/tracing/instances"):
+        yield
+        return
+    run("mount", "-t", "tracefs", "tracefs", "/sys/kernel/tracing")
+    try:
+        yield
+    finally:
+        run("umount", "/sys/kernel/tracing")
 
 
 def tool(name: str) -> bool:
@@ -26,6 +65,8 @@ def tool(name: str) -> bool:
 
 def known(filesystem: str) -> bool:
     """Whether the kernel can mount it; one that is not loaded is, where there are modules."""
+    if not possible():
+        return False
     if tool("modprobe"):
         subprocess.run(["modprobe", filesystem], check=False, stderr=subprocess.DEVNULL)
     with open("/proc/filesystems", encoding="ascii") as table:

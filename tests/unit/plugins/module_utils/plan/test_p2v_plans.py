@@ -24,7 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
     Target,
     UsedMap,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_preflight
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_preflight, p2v_way
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v import head_of, plan_p2v
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_concerns import ENTRIES
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_passes import (
@@ -229,6 +229,45 @@ def test_what_would_be_done_in_words(wish: P2vWish, seen: P2vFound, words: List[
     assert all(said.startswith(word) for said, word in zip(plan.words, words, strict=True)), plan.words
 
 
+CLOSED = "ssh: connect to host 10.77.0.11 port 22: Connection timed out"
+
+
+@pytest.mark.parametrize(
+    ("stage", "said", "expected"),
+    [
+        (
+            "start",
+            "Failed to connect to the host via ssh: ssh: connect to host old1 port 22: No route to host",
+            "p2v-source-unreachable",
+        ),
+        ("start", "@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@", "p2v-source-host-key"),
+        ("start", "Host key verification failed.", "p2v-source-host-key"),
+        ("start", "no Python on this machine: looked for python3, python", "p2v-source-python"),
+        ("start", "sudo: a password is required", "p2v-source-root"),
+        ("dial", CLOSED, "p2v-receiver-closed"),
+        ("dial", "ssh: connect to host 10.77.0.11 port 22: No route to host", "p2v-receiver-closed"),
+        ("dial", "ssh: connect to host 10.77.0.11 port 22: Connection refused", "p2v-receiver-no-sshd"),
+        ("dial", "ssh: Could not resolve hostname kvm1: Name or service not known", "p2v-receiver-name"),
+        ("dial", "No ED25519 host key is known for 10.77.0.11. Host key verification failed.", "p2v-receiver-host-key"),
+        ("dial", "root@10.77.0.11: Permission denied (publickey).", "p2v-receiver-no-login"),
+        ("dial", "starting ssh: No such file or directory", "p2v-source-no-ssh"),
+        ("dial", "exit 137", "p2v-agent-absent"),
+        ("", "1 of 3 connections came within 60 s", "p2v-agent-absent"),
+    ],
+)
+def test_why_the_agent_did_not_come(stage: str, said: str, expected: str) -> None:
+    seen = p2v_way.why_absent(p2v_way.Absence("old1", stage, said))
+    assert (seen.id, seen.level) == (expected, "error")
+    assert seen.detail == "old1: " + said
+
+
+def test_what_to_open_is_named_and_no_more_than_is_needed() -> None:
+    seen = p2v_way.why_absent(p2v_way.Absence("old1", "dial", CLOSED, "10.77.0.51", "2222"))
+    assert "host_base_firewall_allow: [{port: 2222, proto: tcp, from: 10.77.0.51}]" in seen.remedy
+    seen = p2v_way.why_absent(p2v_way.Absence("old1", "dial", CLOSED))
+    assert "from: ADDRESS OF old1}]" in seen.remedy
+
+
 def test_an_error_refuses_and_a_warning_is_said() -> None:
     seen = found(Target("/p/i"))
     with pytest.raises(PreflightError, match="p2v-no-tracking"):
@@ -243,5 +282,7 @@ def test_every_concern_has_a_remedy_and_an_id_of_its_own() -> None:
 
 
 def test_what_is_asked_and_what_is_listed_are_the_same() -> None:
-    asked = set(re.findall(r'concern\(\s*"([^"]+)"', Path(p2v_preflight.__file__).read_text(encoding="utf-8")))
+    asked = {name for dummy, dummy, name in p2v_way._CAUSES}
+    for module in (p2v_preflight, p2v_way):
+        asked |= set(re.findall(r'concern\(\s*"([^"]+)"', Path(module.__file__).read_text(encoding="utf-8")))
     assert asked == {entry.id for entry in ENTRIES}

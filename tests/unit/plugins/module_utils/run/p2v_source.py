@@ -176,7 +176,7 @@ class FileSource:
 
     def _do_freeze(self, request: Dict[str, Any]) -> Dict[str, Any]:
         self.frozen = True
-        return {"frozen": ["/"], "cannot": []}
+        return {"frozen": ["/"], "cannot": [{"mount": "/boot/efi", "said": "Operation not supported"}]}
 
     def _do_alive(self, request: Dict[str, Any]) -> Dict[str, Any]:
         return {"frozen": self.frozen and not self.thawed_by_itself}

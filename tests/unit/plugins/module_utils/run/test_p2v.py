@@ -114,6 +114,7 @@ def test_what_is_used_becomes_an_image_with_its_manifest(place: Place, image_for
         for offset, length, digest in pieces:
             assert hashlib.sha256(content[offset : offset + length]).hexdigest() == digest
     assert told["changed"] and told["metrics"]["bytes"] == sum(length for dummy, length in USED)
+    assert told["cannot_freeze"] == ["/boot/efi"]
     assert place.source and not place.source.frozen
 
 
