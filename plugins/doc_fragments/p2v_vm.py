@@ -45,7 +45,8 @@ options:
   domain:
     description:
       - The domain that the copy becomes, by the options of M(kvmops.fleet.kvm_domain). What is not given is taken from the machine.
-      - Its disks are the overlays. The image below must stay. An empty dictionary is a domain as the machine is.
+      - Its disks are the overlays. With O(cutover=poweroff) these are put into the images when the machine is off, and it has the images.
+      - An empty dictionary is a domain as the machine is. Of a domain that is there, what is not given is left alone.
     type: dict
     suboptions:
       name:

@@ -136,7 +136,9 @@ def test_the_source_is_left_when_its_guest_has_booted_and_the_guest_takes_over(l
     assert told["boot_test"]["sign"] == "console" and told["power"] == "off"
     until(lambda: " off " in lab.lab("machine", "list"), 30, "the source is off")
     assert lab.state(HOST, "old1") == "running" and lab.state(HOST, "old1.boot-test") is None
-    assert pool(lab) == sorted([IMAGE, IMAGE + ".manifest", OVERLAY, RECORD])
+    # One file for each disk.
+    assert pool(lab) == sorted([IMAGE, IMAGE + ".manifest", RECORD])
+    assert [disk["source"] for disk in told["domain"]["disks"]] == ["%s/%s" % (IMAGES, IMAGE)]
     assert "boot-test" not in lab.sh(HOST, "ls", "/var/log/libvirt/qemu", "/var/lib/libvirt/qemu/nvram")
     # Somebody who knows its address and its host key finds it there.
     key = "ssh-keyscan -T 5 %s 2>/dev/null | grep -q ed25519" % address

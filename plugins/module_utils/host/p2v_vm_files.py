@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side, guestfs_api
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import commands, far_side, guestfs_api
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_image import marks_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import FORMAT, VmDisk, hidden
@@ -55,15 +55,21 @@ def write_record(path: str, record: Mapping[str, Any]) -> None:
         raise HostError("keep the record %s" % path, _SIDE, str(error), "Check the pool, then run again.")
 
 
-def retire(disks: Sequence[VmDisk], record: str) -> None:
-    """The record goes first: overlays without one are nobody's work."""
+def retire(disks: Sequence[VmDisk], record: Optional[str]) -> None:
+    """The record goes first: overlays without one are nobody's work. None: it stays."""
     try:
-        far_side.remove(record)
+        if record is not None:
+            far_side.remove(record)
         for disk in disks:
             for path in (disk.overlay, disk.unfinished, disk.trial):
                 far_side.remove(path)
     except OSError as error:
-        raise HostError("remove %s" % record, _SIDE, str(error), "Check the pool, then run again.")
+        raise HostError(
+            "remove %s" % ", ".join(disk.overlay for disk in disks),
+            _SIDE,
+            str(error),
+            "Check the pool, then run again.",
+        )
 
 
 def begin(disks: Sequence[VmDisk]) -> None:
@@ -97,6 +103,16 @@ def _sync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flatten(disks: Sequence[VmDisk]) -> None:
+    """What the overlays hold is in their images too. Nothing is lost when it is cut short: the overlays stay as they are."""
+    for disk in disks:
+        if os.path.lexists(disk.overlay):
+            attempted = "put %s into %s" % (disk.overlay, disk.image)
+            argv = ["qemu-img", "commit", "-q", "-d", "-f", FORMAT, disk.overlay]
+            commands.output_of(argv, attempted=attempted, remedy="Check the pool's free space, then run again.")
+            _sync(disk.image)
 
 
 def drop(disks: Sequence[VmDisk]) -> None:

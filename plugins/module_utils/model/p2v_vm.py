@@ -15,6 +15,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import Fi
 CONSOLE, AGENT, PORT, AUTO = "console", "agent", "port", "auto"
 SIGNS = (AUTO, CONSOLE, AGENT, PORT)
 FORMAT = "qcow2"
+# What a record says of overlays that are put into their images.
+BEGUN, DONE = "begun", "done"
 # A record of another number is one that we cannot read: what it speaks of is made anew.
 RECORD = 1
 
@@ -43,12 +45,16 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class VmWish:
-    """fixup: None leaves the copy as it is. domain: the options of kvm_domain that were given, or None."""
+    """fixup: None leaves the copy as it is. domain: the options of kvm_domain that were given, or None.
+
+    final: the source is powered off behind it, so that the image need not stay what the source was.
+    """
 
     name: str
     fixup: Optional[FixupWish] = None
     domain: Optional[Mapping[str, Any]] = None
     boot_test: Optional[BootTest] = None
+    final: bool = False
 
     @property
     def wanted(self) -> bool:
@@ -65,12 +71,16 @@ class VmWish:
 
 @dataclass(frozen=True)
 class VmDisk:
-    """An image of the copy, and the overlay over it that the guest gets. name: the source's name of the disk."""
+    """An image of the copy, and the overlay over it that the guest gets. name: the source's name of the disk.
+
+    published: the image's marks when it was finished, for a source that was left.
+    """
 
     name: str
     image: str
     format: str
     serial: Optional[str] = None
+    published: Optional[Mapping[str, int]] = None
 
     @property
     def overlay(self) -> str:

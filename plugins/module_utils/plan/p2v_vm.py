@@ -16,6 +16,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import (
     AGENT,
     AUTO,
     CONSOLE,
+    DONE,
     FORMAT,
     PORT,
     RECORD,
@@ -51,9 +52,17 @@ def is_done(wish: VmWish, found: VmFound) -> bool:
     if record is None or record.get("record") != RECORD or record.get("wish") != wish_of(wish):
         return False
     disks = record.get("disks") or {}
+    if record.get("flat"):
+        # From then on the images are the guest's own.
+        return all(disk.image in found.marks for disk in found.disks)
     return set(disks) == {disk.name for disk in found.disks} and all(
         found.marks.get(disk.image) == disks[disk.name]["image"] and disk.overlay in found.marks for disk in found.disks
     )
+
+
+def is_flat(found: VmFound) -> bool:
+    """Whether the guest's disks are the images themselves."""
+    return (found.record or {}).get("flat") == DONE
 
 
 def was_tested(wish: VmWish, found: VmFound) -> bool:
@@ -67,6 +76,11 @@ def concerns(wish: VmWish, found: VmFound, changes: bool) -> List[Concern]:
     if there and (changes or (wish.wanted and not is_done(wish, found))):
         for disk in there:
             told += _in_the_way(disk, found)
+    for disk in found.disks if wish.wanted and not is_done(wish, found) else ():
+        if disk.published is not None and found.marks.get(disk.image, disk.published) != disk.published:
+            detail = "%s is not as it was when it was finished" % disk.image
+            remedy = "A guest has written to it: define that guest with kvm_domain."
+            told.append(Concern("p2v-vm-image-changed", ERROR, detail, remedy))
     if found.foreign:
         detail = "domain %s is there, and its disks are not those of this machine" % wish.domain_name
         told.append(Concern("p2v-vm-domain-exists", ERROR, detail, "Give domain another name."))
@@ -106,6 +120,8 @@ def steps(wish: VmWish, found: VmFound, copies: bool) -> List[Step]:
     if wish.boot_test is not None and not (done and was_tested(wish, found)):
         words = "boot a copy of %s without a link, for %d s at most" % (wish.domain_name, wish.boot_test.timeout_s)
         told.append(Step("vm-boot-test", words))
+    if wish.final and (copies or not is_flat(found) or retire_steps(found)) and not any(found.running.values()):
+        told.append(Step("vm-flatten", "put what the fix-up changed into the images, and remove the overlays"))
     return told
 
 
@@ -145,8 +161,13 @@ def domain_params(
     equipment: Mapping[str, Any],
     cards: Sequence[Card] = (),
     bridges: Sequence[str] = (),
+    flat: bool = False,
+    exists: bool = False,
 ) -> Dict[str, Any]:
-    """The options of kvm_domain: those that were given, and the source's where none were."""
+    """The options of kvm_domain: those that were given, and for a new domain the source's where none were.
+
+    flat: its disks are the images themselves. exists: what the user does not say is left alone.
+    """
     memory = -(-int(machine.get("memory_bytes") or MIB) // (MIB * _MEMORY_STEP_MIB)) * _MEMORY_STEP_MIB
     firmware = domain.get("firmware") or ("efi" if machine.get("firmware") == "uefi" else None)
     params: Dict[str, Any] = {key: domain.get(key) for key in _PLAIN}
@@ -154,24 +175,37 @@ def domain_params(
         name=domain.get("name") or name,
         state=domain.get("state") or "present",
         domain_type=domain.get("domain_type") or "auto",
-        memory_mib=domain.get("memory_mib") if domain.get("memory_mib") is not None else memory,
-        vcpus=domain.get("vcpus") if domain.get("vcpus") is not None else int(machine.get("cpus") or 1),
-        firmware=firmware,
+        memory_mib=domain.get("memory_mib"),
+        vcpus=domain.get("vcpus"),
+        firmware=domain.get("firmware"),
         boot=None,
         xml=None,
-        disks=[_disk(disk, equipment) for disk in disks],
-        networks=networks(domain.get("networks"), cards, equipment, bridges),
+        disks=[_disk(disk, equipment, flat) for disk in disks],
+        networks=None,
         force=False,
         wait_timeout=120,
         remove_storage=False,
     )
+    if not exists:
+        params["memory_mib"] = memory if params["memory_mib"] is None else params["memory_mib"]
+        params["vcpus"] = int(machine.get("cpus") or 1) if params["vcpus"] is None else params["vcpus"]
+        params["firmware"] = firmware
+    if not exists or domain.get("networks") is not None:
+        params["networks"] = networks(domain.get("networks"), cards, equipment, bridges)
     return params
 
 
-def _disk(disk: VmDisk, equipment: Mapping[str, Any]) -> Dict[str, Any]:
+def _disk(disk: VmDisk, equipment: Mapping[str, Any], flat: bool) -> Dict[str, Any]:
     serial = disk.serial if disk.serial and _SERIAL.match(disk.serial) else None
     bus = str(equipment.get("disk_bus") or "virtio")
-    return dict(_DISK, device="disk", path=disk.overlay, format=FORMAT, bus=bus, serial=serial)
+    return dict(
+        _DISK,
+        device="disk",
+        path=disk.image if flat else disk.overlay,
+        format=disk.format if flat else FORMAT,
+        bus=bus,
+        serial=serial,
+    )
 
 
 def networks(

@@ -62,6 +62,7 @@ def read_vm_wish(params: Mapping[str, Any]) -> VmWish:
         boot_test=BootTest(float(test["timeout_s"]), str(test["wait_for"]), test.get("port"))
         if test is not None
         else None,
+        final=params["cutover"] == POWEROFF,
     )
 
 

@@ -115,7 +115,7 @@ class P2vJob(Job[P2vFound]):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if self.agent is None or self._look is None or not self._copies:
             self.vm.make(self._hold)
-            self.vm.start()
+            self.vm.settle()
             return None
         self.vm.retire()
         images = {
@@ -140,7 +140,7 @@ class P2vJob(Job[P2vFound]):
                 image.mark({"cutover": cutover})
 
         rounds.cut(rounds.approach(found.differing), publish, mark_left)
-        self.vm.start()
+        self.vm.settle()
         if self._hv is not None:
             refresh(self._hv, self.wish.pool)
         seconds = time.monotonic() - self._began

@@ -49,7 +49,7 @@ def passed(
         raise CannotConverge(attempted, "nothing would show that it has booted: %s" % why, remedy)
     name = "%s.boot-test" % wish.domain_name
     _clear(hv, name, found)
-    wanted = _trial(domain.wanted(found), found, name)
+    wanted = _trial(domain.wanted(found, anew=True), found, name)
     boot_watch.forget(wanted.serial_log or "")
     try:
         with trial(found.disks), _beside(sign, domain, wanted, name) as bridge:

@@ -26,6 +26,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import C
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import FixupWish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vFound
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import (
+    BEGUN,
+    DONE,
     RECORD,
     VmDisk,
     VmFound,
@@ -83,7 +85,10 @@ class Vm:
 
     def _of_heads(self, heads: Sequence[Mapping[str, Any]]) -> Tuple[Tuple[VmDisk, ...], Dict[str, Any]]:
         ours = [head for head in heads if head.get("run") == self.wish.name]
-        disks = [VmDisk(h["disk"]["name"], str(h["path"]), str(h["format"]), h["disk"].get("serial")) for h in ours]
+        disks = [
+            VmDisk(h["disk"]["name"], str(h["path"]), str(h["format"]), h["disk"].get("serial"), h.get("marks"))
+            for h in ours
+        ]
         return tuple(disks), dict(next((head["machine"] for head in ours if head.get("machine")), {}))
 
     def _active(self, path: str) -> Iterator[str]:
@@ -107,7 +112,8 @@ class Vm:
         defines = [step for step in domain if step.action != "start"]
         made = [step for step in steps if step.action == "vm-fixup"]
         tested = [step for step in steps if step.action == "vm-boot-test"]
-        told = (*before, *kept, *made, *defines, *tested, *leaving, *starts)
+        flattened = [step for step in steps if step.action == "vm-flatten"]
+        told = (*before, *kept, *made, *defines, *tested, *leaving, *flattened, *starts)
         return Plan(told, plan.before, plan.after, plan.warnings + self._domain.warnings, plan.facts)
 
     # --- while the source stands still, or after it was left ---
@@ -135,12 +141,27 @@ class Vm:
     def _test(self, look_at_source: Callable[[], None]) -> None:
         self._world.tell(Progress(self.wish.name, "boot test", 0.0, 0.0, 0.0, 0.0))
         told = p2v_boot_test.passed(self.wish, self.found, self._domain, self._hv, look_at_source)
-        p2v_vm_files.write_record(self._record_path, dict(self.found.record or {}, boot_test=told))
+        self._noted(boot_test=told)
 
-    def start(self) -> None:
-        """The source is off."""
+    def settle(self) -> None:
+        """The source is off: the images need not stay what it was, and the guest gets one file for each disk, and starts."""
+        if not (self.wish.wanted and self.wish.final):
+            return
+        self._again()
+        if any(step.action == "vm-flatten" for step in p2v_vm.steps(self.wish, self.found, False)):
+            if not p2v_vm.is_flat(self.found):
+                self._noted(flat=BEGUN)
+                p2v_vm_files.flatten(self.found.disks)
+                self._noted(flat=DONE)
+            if self.wish.domain is not None:
+                self._domain.define(self.found)
+            p2v_vm_files.retire(self.found.disks, None)
         if self.wish.domain is not None and self.wish.starts:
             self._domain.start(self.found)
+
+    def _noted(self, **more: Any) -> None:
+        p2v_vm_files.write_record(self._record_path, dict(self.found.record or {}, **more))
+        self._again()
 
     def _again(self) -> None:
         """The files as they are now."""
@@ -205,8 +226,13 @@ class Vm:
                 "changes": record["changes"],
                 "concerns": record["concerns"],
                 **record["equipment"],
-                "images": [{"disk": disk.name, "path": disk.overlay, "below": disk.image} for disk in self.found.disks],
+                "images": [self._image(disk) for disk in self.found.disks],
             }
             told["boot_test"] = record.get("boot_test")
         told["domain"] = self._domain.result()
         return told
+
+    def _image(self, disk: VmDisk) -> Dict[str, Any]:
+        if p2v_vm.is_flat(self.found):
+            return {"disk": disk.name, "path": disk.image, "below": None}
+        return {"disk": disk.name, "path": disk.overlay, "below": disk.image}

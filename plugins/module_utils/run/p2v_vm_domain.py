@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, here
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_result import domain_result
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import PRESENT, Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import Card
@@ -18,7 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import V
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import plan_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import domain_params
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import domain_params, is_flat
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_hands import take
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_observe import look
 
@@ -32,25 +33,36 @@ class VmDomain:
         self.bridges: Tuple[str, ...] = (here.bridges_of(hv) or ()) if hv is not None else ()
         self.warnings: Tuple[str, ...] = ()
 
+    def config(self) -> Optional[Domain]:
+        """Of the domain of that name; None when there is none."""
+        dom = domains.find(self._hv, self.wish.domain_name) if self._hv is not None else None
+        return domains.read(dom)[0] if dom is not None else None
+
     def is_foreign(self, found: VmFound) -> bool:
         """Whether a domain of that name is there that is none of ours: it has other disks."""
-        dom = (
-            domains.find(self._hv, self.wish.domain_name)
-            if self._hv is not None and self.wish.domain is not None
-            else None
-        )
-        if dom is None:
-            return False
-        ours = {disk.overlay for disk in found.disks}
-        return not ours.intersection(disk.source or "" for disk in domains.read(dom)[0].disks)
+        config = self.config() if self.wish.domain is not None else None
+        ours = {path for disk in found.disks for path in (disk.overlay, disk.image)}
+        return config is not None and not ours.intersection(disk.source or "" for disk in config.disks)
 
-    def wanted(self, found: VmFound, state: str = PRESENT) -> Wanted:
-        """The domain as kvm_domain would be asked for it."""
-        equipment = (found.record or {}).get("equipment") or {}
+    def wanted(self, found: VmFound, state: str = PRESENT, anew: bool = False) -> Wanted:
+        """The domain as kvm_domain would be asked for it. anew: as if there were none yet."""
+        config = None if anew else self.config()
         params = domain_params(
-            self.wish.domain or {}, self.wish.name, found.disks, found.machine, equipment, self.cards, self.bridges
+            self.wish.domain or {},
+            self.wish.name,
+            found.disks,
+            found.machine,
+            (found.record or {}).get("equipment") or {},
+            self.cards,
+            self.bridges,
+            is_flat(found),
+            config is not None,
         )
-        return replace(wanted_domain(params), state=state)
+        wanted = replace(wanted_domain(params), state=state)
+        if config is not None and {disk.path for disk in wanted.disks or ()} <= {disk.source for disk in config.disks}:
+            # It has them; which others it has is its owner's affair.
+            return replace(wanted, disks=None)
+        return wanted
 
     def steps(self, found: VmFound, known: bool) -> List[Step]:
         """kvm_domain's own. known: the disks are there as they will be. Raises PreflightError."""
@@ -83,5 +95,6 @@ class VmDomain:
 
     def result(self) -> Optional[Dict[str, Any]]:
         """As kvm_domain returns it; None when there is none."""
-        dom = domains.find(self._hv, self.wish.domain_name) if self._hv is not None and self.wish.domain else None
+        wanted = self._hv is not None and self.wish.domain is not None
+        dom = domains.find(self._hv, self.wish.domain_name) if wanted else None
         return None if dom is None else domain_result(domains.read(dom)[0], domains.status(dom))

@@ -100,6 +100,8 @@ RECORD = {
     "record": 1, "wish": wish_of(WISH), "disks": {"sda": {"image": IMAGE, "overlay": OVERLAY}}, "boot_test": {"seconds": 9},
 }  # fmt: skip
 DONE = VmFound((DISK,), RECORD, {DISK.image: IMAGE, DISK.overlay: OVERLAY})
+FLAT_RECORD = dict(RECORD, flat="done")
+FLAT = VmFound((DISK,), FLAT_RECORD, {DISK.image: OVERLAY})
 NEW = VmFound((DISK,), None, {DISK.image: IMAGE})
 
 
@@ -128,6 +130,16 @@ def test_names_of_files() -> None:
         (WISH, replace(DONE, marks={DISK.image: IMAGE}), False, ["vm-fixup", "vm-boot-test"]),
         (WISH, replace(DONE, record=dict(RECORD, record=0)), False, ["vm-fixup", "vm-boot-test"]),
         (VmWish("old1"), NEW, True, []),
+        (replace(WISH, final=True), NEW, True, ["vm-fixup", "vm-boot-test", "vm-flatten"]),
+        (replace(WISH, final=True), DONE, False, ["vm-flatten"]),
+        (replace(WISH, final=True), replace(DONE, running={DISK.overlay: ("old1",)}), False, []),
+        (replace(WISH, final=True), FLAT, False, []),
+        (
+            replace(WISH, final=True, fixup=FixupWish(serial_console=True)),
+            replace(FLAT, record=dict(FLAT_RECORD, flat="begun")),
+            False,
+            ["vm-fixup", "vm-boot-test", "vm-flatten"],
+        ),
         # A domain that has written to its disk is no reason to do anything.
         (WISH, replace(DONE, marks={DISK.image: IMAGE, DISK.overlay: IMAGE}), False, []),
     ],
@@ -135,6 +147,14 @@ def test_names_of_files() -> None:
 def test_what_is_left_to_do(wish: VmWish, found: VmFound, copies: bool, expected: List[str]) -> None:
     assert actions(wish, found, copies) == expected
     assert is_done(wish, found) == ("vm-fixup" not in actions(wish, found)) or not wish.wanted
+
+
+def test_a_domain_that_is_there_keeps_what_is_not_said() -> None:
+    told = domain_params(
+        {"vcpus": 3}, "old1", [DISK], {"memory_bytes": 2**30, "cpus": 8}, {}, [ENO1], ["br0"], True, True
+    )
+    assert (told["memory_mib"], told["vcpus"], told["firmware"], told["networks"]) == (None, 3, None, None)
+    assert [(disk["path"], disk["format"]) for disk in told["disks"]] == [(DISK.image, "qcow2")]
 
 
 def test_overlays_go_before_their_image_changes() -> None:

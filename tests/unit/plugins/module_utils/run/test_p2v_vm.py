@@ -31,6 +31,7 @@ from .test_p2v import Place, wish
 PLAIN = VmWish("old1", domain={})
 IMAGE, OVERLAY, RECORD = "old1-sda.qcow2", "old1-sda.vm.qcow2", "old1.vm.json"
 ALL = sorted([IMAGE, IMAGE + ".manifest", OVERLAY, RECORD])
+FLAT = sorted([IMAGE, IMAGE + ".manifest", RECORD])
 
 
 class VmPlace(Place):
@@ -184,7 +185,7 @@ def test_a_guest_is_defined_and_a_copy_of_it_booted_and_all_is_clean_behind_it(p
 
 def test_the_source_goes_on_when_the_copy_does_not_boot(place: VmPlace, hv: Any) -> None:
     place.console = "GRUB\nKernel panic - not syncing: VFS: Unable to mount root fs\n"
-    vm = replace(TESTED, domain=dict(TESTED.domain or {}, state="running"))
+    vm = replace(TESTED, domain=dict(TESTED.domain or {}, state="running"), final=True)
     with pytest.raises(HostError, match="Kernel panic.*The last of its console: GRUB"):
         place.made(wish(cutover="poweroff"), vm)
     assert place.source and not place.source.off and not place.source.frozen
@@ -193,9 +194,20 @@ def test_the_source_goes_on_when_the_copy_does_not_boot(place: VmPlace, hv: Any)
 
     place.console = LOGIN
     told = place.made(wish(cutover="poweroff"), vm)
-    assert told["steps"][0].startswith("remove ") and told["steps"][-2:] == ("power the source off", "start the domain")
+    assert told["steps"][0].startswith("remove ") and [words.split()[0] for words in told["steps"][-3:]] == [
+        "power",
+        "put",
+        "start",
+    ]
     assert place.started[-2:] == [("old1.boot-test", False), ("old1", True)]
     assert told["domain"]["state"] == "running" and place.source.off
+    # One file for each disk, which is the guest's own from now on.
+    assert place.there() == FLAT and told["fixup"]["images"][0]["path"] == str(place.pool / IMAGE)
+    assert [disk["source"] for disk in told["domain"]["disks"]] == [str(place.pool / IMAGE)]
+    place.expect(place.image())
+    subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", "write 0 4k", str(place.pool / IMAGE)], check=True, capture_output=True
+    )
     assert not place.left(wish(cutover="poweroff"), vm)["changed"]
     # Somebody stopped it: the next run starts it, and tests nothing anew.
     hv.conn.domains["old1"].destroy()
@@ -235,3 +247,43 @@ def test_domains_of_others_are_left_alone(place: VmPlace, hv: Any) -> None:
     with pytest.raises(CannotConverge, match="with other disks"):
         place.made(wish(), TESTED)
     assert sorted(hv.conn.domains) == ["old1", "old1.boot-test"] and place.started == []
+
+
+@pytest.mark.parametrize("at", ["begun", "committed", "redefined"])
+def test_what_was_cut_short_behind_the_source_is_ended_by_the_next_run(place: VmPlace, hv: Any, at: str) -> None:
+    vm = replace(TESTED, final=True)
+    place.made(wish(cutover="poweroff"), replace(vm, final=False))
+    subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 4k", str(place.pool / OVERLAY)], check=True, capture_output=True
+    )
+    record = json.loads((place.pool / RECORD).read_text())
+    if at != "begun":
+        subprocess.run(["qemu-img", "commit", "-q", "-d", "-f", "qcow2", str(place.pool / OVERLAY)], check=True)
+    record["flat"] = "done" if at == "redefined" else "begun"
+    (place.pool / RECORD).write_text(json.dumps(record))
+    told = place.left(wish(cutover="poweroff"), vm)
+    assert "put what the fix-up changed" in " ".join(told["steps"])
+    assert place.there() == FLAT and place.image()[:4096] == bytes([7]) * 4096
+    assert [disk["source"] for disk in told["domain"]["disks"]] == [str(place.pool / IMAGE)]
+    assert not place.left(wish(cutover="poweroff"), vm)["changed"]
+
+
+def test_the_owner_s_changes_of_the_domain_stay(place: VmPlace, hv: Any) -> None:
+    vm = replace(TESTED, domain={}, final=True)
+    place.made(wish(cutover="poweroff"), vm)
+    there = hv.conn.domains["old1"].XMLDesc(0)
+    more = "<disk type='file' device='disk'><source file='/x'/><target dev='sdz' bus='sata'/></disk></devices>"
+    hv.conn.defineXMLFlags(there.replace("</devices>", more).replace('unit="MiB">128<', 'unit="MiB">256<'))
+    told = place.left(wish(cutover="poweroff"), vm)
+    assert not told["changed"], told["steps"]
+    assert len(told["domain"]["disks"]) == 2
+
+
+def test_an_image_that_a_guest_has_used_gets_no_fix_up(place: VmPlace, hv: Any) -> None:
+    place.made(wish(cutover="poweroff"), VmWish("old1"))
+    subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", "write 0 4k", str(place.pool / IMAGE)], check=True, capture_output=True
+    )
+    with pytest.raises(PreflightError, match="p2v-vm-image-changed"):
+        place.left(wish(cutover="poweroff"), TESTED)
+    assert place.there() == [IMAGE, IMAGE + ".manifest"]
