@@ -168,7 +168,8 @@ def domain_params(
 
     flat: its disks are the images themselves. exists: what the user does not say is left alone.
     """
-    memory = -(-int(machine.get("memory_bytes") or MIB) // (MIB * _MEMORY_STEP_MIB)) * _MEMORY_STEP_MIB
+    held = int(machine.get("memory_bytes") or 0)
+    memory = -(-held // (MIB * _MEMORY_STEP_MIB)) * _MEMORY_STEP_MIB or None
     firmware = domain.get("firmware") or ("efi" if machine.get("firmware") == "uefi" else None)
     params: Dict[str, Any] = {key: domain.get(key) for key in _PLAIN}
     params.update(

@@ -91,7 +91,7 @@ class P2vJob(Job[P2vFound]):
         else:
             self._look = look(self.wish, self.world, self.agent)
         if not self.wish.gather_only:
-            heads = left_already(self.wish, self.world)
+            heads = left_already(self.wish, self.world) if self.agent is None else ()
             self._look.concerns += self.vm.look(self._look.found, heads, self.wish.cutover != NONE)
         return self._look.found
 

@@ -200,6 +200,10 @@ def test_the_domain_is_the_machine_unless_the_user_says_otherwise() -> None:
     assert wanted.nics == () and wanted.machine == "pc-q35-7.2" and (wanted.disks or ())[0].serial is None
 
 
+def test_what_nobody_knows_is_not_made_up() -> None:
+    assert not wanted_domain(domain_params({}, "old1", [DISK], {}, {})).describes
+
+
 def test_cards_are_mapped_to_bridges() -> None:
     given = [
         {"interface": "eno2", "bridge": "br1"},

@@ -270,7 +270,9 @@ def test_what_was_cut_short_behind_the_source_is_ended_by_the_next_run(place: Vm
 
 def test_the_owner_s_changes_of_the_domain_stay(place: VmPlace, hv: Any) -> None:
     vm = replace(TESTED, domain={}, final=True)
-    place.made(wish(cutover="poweroff"), vm)
+    source = place.new_source(wish(cutover="poweroff"))
+    source.facts["memory_bytes"] = 120 * MIB
+    place.made(wish(cutover="poweroff"), vm, source)
     there = hv.conn.domains["old1"].XMLDesc(0)
     more = "<disk type='file' device='disk'><source file='/x'/><target dev='sdz' bus='sata'/></disk></devices>"
     hv.conn.defineXMLFlags(there.replace("</devices>", more).replace('unit="MiB">128<', 'unit="MiB">256<'))
