@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -275,10 +276,10 @@ def test_the_owner_s_changes_of_the_domain_stay(place: VmPlace, hv: Any) -> None
     place.made(wish(cutover="poweroff"), vm, source)
     there = hv.conn.domains["old1"].XMLDesc(0)
     more = "<disk type='file' device='disk'><source file='/x'/><target dev='sdz' bus='sata'/></disk></devices>"
-    hv.conn.defineXMLFlags(there.replace("</devices>", more).replace('unit="MiB">128<', 'unit="MiB">256<'))
+    hv.conn.defineXMLFlags(re.sub("([mM]emory[^>]*>)[0-9]+<", r"\g<1>262144<", there).replace("</devices>", more))
     told = place.left(wish(cutover="poweroff"), vm)
     assert not told["changed"], told["steps"]
-    assert len(told["domain"]["disks"]) == 2
+    assert len(told["domain"]["disks"]) == 2 and told["domain"]["memory_mib"] == 256
 
 
 def test_an_image_that_a_guest_has_used_gets_no_fix_up(place: VmPlace, hv: Any) -> None:
