@@ -119,9 +119,8 @@ class Vm:
     # --- while the source stands still, or after it was left ---
 
     def retire(self) -> None:
-        """The images are about to change."""
-        if p2v_vm.retire_steps(self.found):
-            p2v_vm_files.retire(self.found.disks, self._record_path)
+        """The images are about to change: no overlay over them, and no record of one, is worth anything."""
+        p2v_vm_files.retire(self.found.disks, self._record_path)
 
     def make(self, pulse: Any) -> None:
         """Everything up to the boot test. pulse: called now and then, and raises when the source has gone its own way."""

@@ -290,3 +290,13 @@ def test_an_image_that_a_guest_has_used_gets_no_fix_up(place: VmPlace, hv: Any) 
     with pytest.raises(PreflightError, match="p2v-vm-image-changed"):
         place.left(wish(cutover="poweroff"), TESTED)
     assert place.there() == [IMAGE, IMAGE + ".manifest"]
+
+
+def test_a_record_of_images_that_are_gone_says_nothing_of_new_ones(place: VmPlace) -> None:
+    vm = replace(PLAIN, final=True)
+    place.made(wish(cutover="poweroff"), vm)
+    assert place.there() == FLAT
+    for name in (IMAGE, IMAGE + ".manifest"):
+        (place.pool / name).unlink()
+    told = place.made(wish())
+    assert place.there() == ALL and told["fixup"]["images"][0]["path"].endswith(OVERLAY)
