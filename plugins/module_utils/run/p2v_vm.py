@@ -120,7 +120,8 @@ class Vm:
 
     def retire(self) -> None:
         """The images are about to change: no overlay over them, and no record of one, is worth anything."""
-        p2v_vm_files.retire(self.found.disks, self._record_path)
+        stale = [disk for disk in self.found.disks if disk.overlay in self.found.marks]
+        p2v_vm_files.retire(stale, self._record_path)
 
     def make(self, pulse: Any) -> None:
         """Everything up to the boot test. pulse: called now and then, and raises when the source has gone its own way."""
