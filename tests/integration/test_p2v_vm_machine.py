@@ -51,6 +51,7 @@ def fixture_lab() -> Iterator[Lab]:
 
 def prepare(lab: Lab) -> None:
     """The host has libguestfs, and its firewall lets the source in. The source is a little older than new."""
+    lab.sh(HOST, "apt-get", "-q", "update")
     # Nobody boots that kernel but libguestfs, which makes an initramfs of its own.
     lab.sh(
         HOST,
