@@ -43,7 +43,10 @@ ADDRESS = "10.77.0.51/24"
 BOOT_S = 600
 FSTAB = "/etc/fstab"
 
+# Before the login, which hangs up whoever else has the line open.
 PROOF = """\
+[Unit]
+Before=serial-getty@ttyS0.service
 [Service]
 Type=oneshot
 ExecStart=/bin/sh -c 'for n in $(seq 120); do ip -4 -br address show {card} 2>/dev/null | grep -q {address} && break; sleep 1; done; \
