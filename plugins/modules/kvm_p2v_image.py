@@ -269,7 +269,8 @@ boot_test:
   type: dict
   sample: {sign: console, seconds: 21.5}
 metrics:
-  description: What it cost. C(total_s), C(pause_s), C(bytes), C(wire_bytes), C(throughput_mib_s).
+  description: What it cost. C(total_s), C(pause_s), C(bytes), C(wire_bytes), C(throughput_mib_s), and C(guest_s) that fix-up, domain and
+    boot test took, during which the machine stands still at a cutover.
   returned: changed and not check mode
   type: dict
 summary:

@@ -148,7 +148,7 @@ class P2vJob(Job[P2vFound]):
 
     def report(self, plan: Plan, found: P2vFound, outcome: Optional[Mapping[str, Any]]) -> Mapping[str, Any]:
         told = report(self.wish, self.world, found, self._look.concerns if self._look else (), outcome)
-        return dict(told, **self.vm.report())
+        return dict(self.vm.summed(told, self.wish.cutover != NONE), **self.vm.report())
 
 
 @contextlib.contextmanager

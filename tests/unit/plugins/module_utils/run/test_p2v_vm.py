@@ -174,6 +174,7 @@ def test_a_guest_is_defined_and_a_copy_of_it_booted_and_all_is_clean_behind_it(p
     told = place.made(wish(), TESTED)
     assert [words.split()[0] for words in told["steps"][-3:]] == ["make", "define", "boot"]
     assert told["domain"]["state"] == "shutoff" and told["boot_test"]["sign"] == "console"
+    assert told["metrics"]["guest_s"] > 0 and "At a cutover" in told["summary"][-1]
     assert [disk["source"] for disk in told["domain"]["disks"]] == [str(place.pool / OVERLAY)]
     # Without a look into the system, what any system can drive.
     assert [disk["bus"] for disk in told["domain"]["disks"]] == ["sata"]
