@@ -24,6 +24,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """In memory, where there is room: disks that are files on a busy disk would take these tests minutes."""
+    from . import disks
+
+    with disks.in_memory() as folder:
+        yield folder or tmp_path
+
+
+@pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Any]:
     from . import disks
 

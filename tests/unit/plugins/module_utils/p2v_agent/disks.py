@@ -20,6 +20,7 @@ from typing import Iterator
 
 MIB = 1024**2
 SECTOR = 512
+IN_MEMORY = "kvmops-test-"
 # <sched.h>, <sys/mount.h>
 CLONE_NEWNS, MS_REC, MS_SLAVE = 0x20000, 0x4000, 0x80000
 
@@ -44,6 +45,21 @@ def _leave_the_mounts_of_others() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[Path | None]:
+    """A folder there, gone at the end. None where it has less than 3 GiB."""
+    memory = Path("/dev/shm")
+    for left in memory.glob(IN_MEMORY + "*-*"):
+        if not os.path.exists("/proc/" + left.name.split("-")[2]):
+            shutil.rmtree(left, ignore_errors=True)
+    room = os.statvfs(memory) if memory.is_dir() else None
+    if room is None or room.f_bavail * room.f_frsize < 3072 * MIB:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="%s%d-" % (IN_MEMORY, os.getpid()), dir=memory) as folder:
+        yield Path(folder)
 
 
 @contextlib.contextmanager
