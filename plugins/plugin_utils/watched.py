@@ -49,18 +49,22 @@ class WatchedAction(ActionBase):
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         result: Dict[str, Any] = super().run(tmp, task_vars)
         in_background = bool(self._task.async_val)
-        with self._watching(not in_background and not self._task.check_mode):
+        where = str(self._task.delegate_to or (task_vars or {}).get("inventory_hostname"))
+        with self._watching(where, not in_background and not self._task.check_mode):
             done = self._execute_module(task_vars=task_vars, wrap_async=in_background)
-        return dict(merge_hash(result, done))
+        return dict(merge_hash(result, with_cause(done, self._subject(), where)))
+
+    def _subject(self) -> str:
+        return str(self._task.args.get("name") or self._task.args.get("guest"))
 
     @contextlib.contextmanager
-    def _watching(self, wanted: bool) -> Iterator[None]:
+    def _watching(self, where: str, wanted: bool) -> Iterator[None]:
         """Show progress while the block runs."""
         if not wanted:
             yield
             return
         ended = threading.Event()
-        watcher = threading.Thread(target=self._show_until, args=(ended,), daemon=True)
+        watcher = threading.Thread(target=self._show_until, args=(where, ended), daemon=True)
         watcher.start()
         try:
             yield
@@ -68,19 +72,32 @@ class WatchedAction(ActionBase):
             ended.set()
             watcher.join(SHOW_EVERY_S)
 
-    def _show_until(self, ended: threading.Event) -> None:
+    def _show_until(self, where: str, ended: threading.Event) -> None:
         # The copy has its own state, and ssh gives it a channel of its own in the connection that is open already.
         connection = copy.copy(self._connection)
-        name = self._task.args.get("name") or self._task.args.get("guest")
-        path = path_of(self._task.action.split(".")[-1], str(name))
+        path = path_of(self._task.action.split(".")[-1], self._subject())
         look = LOOK % self._connection._shell.quote(path)
-        where = self._task.delegate_to or self._play_context.remote_addr
         while not ended.wait(SHOW_EVERY_S):
             with contextlib.suppress(Exception):
                 told = connection.exec_command(look, sudoable=False)[1]
                 line = line_of(told if isinstance(told, str) else told.decode("utf-8"), datetime.now())
                 if line and not ended.is_set():
                     DISPLAY.display("%s: %s" % (where, line))
+
+
+def with_cause(done: Dict[str, Any], subject: str, where: str) -> Dict[str, Any]:
+    """The module's result; when it gave none, Ansible's words for that after what it means for the guest."""
+    said = str(done.get("msg", ""))
+    if done.get("_ansible_parsed") is not False or "interpreter" in said:
+        return done
+    status = " (exit status %s)" % done["rc"] if "rc" in done else ""
+    cause = str(done.get("module_stderr", "")).strip() or said
+    words = (
+        "The run for %s on %s ended without a result%s: it was killed there, or the host ran out of memory. What it had "
+        "begun may go on. Start %s nowhere by hand. Run the same task again: it asks both hosts, then watches the move, "
+        "finishes it or takes it back. What Ansible knows: %s"
+    )
+    return dict(done, msg=words % (subject, where, status, subject, cause[-500:]))
 
 
 def line_of(told: str, now: datetime) -> Optional[str]:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -13,7 +15,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "tests" / "lab" / "lab"
@@ -166,6 +168,14 @@ def until(question: Callable[[], Any], seconds: float, what: str) -> Any:
         if time.monotonic() > deadline:
             raise AssertionError("not so after %s s: %s" % (seconds, what))
         time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def alone(what: str) -> Iterator[None]:
+    """One test at a time, of all on this machine: for what the labs share, as a setting of the kernel under them."""
+    with open("/run/lock/kvmops-tests-%s" % what, "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 GET = "import sys,urllib.request as r;print(r.urlopen(sys.argv[1],timeout=5).read().decode())"

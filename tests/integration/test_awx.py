@@ -28,7 +28,7 @@ SURVEY = {
     "migrate_from": "kvm1",
     "migrate_to": "kvm2",
     # A survey hands numbers on as numbers, and what was left empty as an empty text.
-    "migrate_bandwidth_mib_s": 8,
+    "migrate_bandwidth_mib_s": 4,
     "migrate_timeout_s": 300,
     "migrate_transport": "ssh",
     "migrate_policy": "",

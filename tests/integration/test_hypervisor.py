@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
-from .fleet import Lab, guest, until
+from .fleet import Lab, alone, guest, until
 
 HERE = Path(__file__).resolve().parent
 LAB_QEMU_CONF = {"cgroup_controllers": [], "security_driver": "none"}
@@ -241,7 +241,8 @@ def reasons_without_kvm(lab: Lab) -> None:
 
     shell(lab, "kvm2", "echo 'flags : fpu vmx sse' > /root/cpuinfo; mount --bind /root/cpuinfo /proc/cpuinfo")
     try:
-        told = roll(lab, "kvm2", hypervisor_nested=True, hypervisor_postcopy=True)
+        with alone("userfaultfd"):
+            told = roll(lab, "kvm2", hypervisor_nested=True, hypervisor_postcopy=True)
         assert "container (systemd-nspawn) without /dev/kvm" in told.words
         assert shell(lab, "kvm2", "grep -v '^#' /etc/modules-load.d/kvmops.conf").split() == ["kvm", "kvm_intel"]
         assert "options kvm_intel nested=1" in shell(lab, "kvm2", "cat /etc/modprobe.d/kvmops.conf")

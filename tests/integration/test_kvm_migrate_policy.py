@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from .conftest import NEWER, wipe
-from .fleet import Lab, answers, guest, until
+from .fleet import Lab, alone, answers, guest, until
 
 # Compression needs the newer release on both ends.
 RELEASES = NEWER
@@ -139,8 +139,9 @@ def test_post_copy_is_refused_where_pages_cannot_be_fetched(lab: Lab) -> None:
     """vm.unprivileged_userfaultfd belongs to the machine under the lab; whatever it says, the preflight says the same."""
     wipe(lab)
     start_web1(lab)
-    allowed = lab.sh("kvm3", "cat", "/proc/sys/vm/unprivileged_userfaultfd").strip() == "1"
-    told = move(lab, "kvm3", allow_postcopy=True, tls=False, check=True, may_fail=True)
+    with alone("userfaultfd"):
+        allowed = lab.sh("kvm3", "cat", "/proc/sys/vm/unprivileged_userfaultfd").strip() == "1"
+        told = move(lab, "kvm3", allow_postcopy=True, tls=False, check=True, may_fail=True)
     ids = [concern["id"] for concern in told["concerns"]]
     assert ids == ([] if allowed else ["postcopy-userfaultfd"]), told
     told = move(lab, "kvm3", on_timeout="postcopy", check=True, may_fail=True)

@@ -26,6 +26,7 @@ _BOOTSTRAP = "import sys;b=sys.stdin.buffer;exec(compile(b.read(int(b.readline()
 _PROBER = ("python3", "-c", _BOOTSTRAP, "kvmops-prober", str(prober.PROTOCOL))
 # A login over ssh, and a name server that does not answer.
 READY_WITHIN_S = 20
+LAST_WORDS_S = 5
 CLOCK_ROUNDS = 5
 NO_TIME = float("nan")
 
@@ -95,7 +96,9 @@ class Asking:
             self._process.stdin.write(data)
             self._process.stdin.flush()
         except OSError as error:
-            raise self._failed(str(error))
+            # It ended; what it said last is the reason.
+            self._reader.join(LAST_WORDS_S)
+            raise self._failed(self._told.get("error", str(error)))
 
     def _read(self) -> None:
         words = ""

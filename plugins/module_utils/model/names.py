@@ -21,6 +21,8 @@ def name_problems(option: str, name: str) -> List[str]:
         return ["%s; a name may not hold '/' or be '..': it becomes a file name. Choose another" % shown]
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
         return ["%s; a name may not hold control characters. Choose another" % shown]
+    if name != name.strip():
+        return ["%s; a name may not begin or end with white space. Take it off" % shown]
     if name.startswith("-"):
         return ["%s; a name may not start with '-', tools take it for an option. Choose another" % shown]
     if len(name.encode("utf-8")) > LONGEST:

@@ -18,7 +18,7 @@ import pytest
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import start_of_process
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
-from ansible_collections.kvmops.fleet.plugins.plugin_utils.watched import LOOK, line_of
+from ansible_collections.kvmops.fleet.plugins.plugin_utils.watched import LOOK, line_of, with_cause
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 PROGRESS = Progress("web1 to kvm2", "memory", done_mib=10, remaining_mib=30, rate_mib_s=2, elapsed_s=5)
@@ -55,3 +55,23 @@ def test_no_file_is_no_answer(tmp_path: Path) -> None:
 
 def test_no_end_is_told_when_nothing_moves() -> None:
     assert Progress("x", "memory", 1, 1, 0, 1).line_until(None).endswith("1 MiB left  -")
+
+
+def test_no_result_is_told_with_what_it_means() -> None:
+    done = {"failed": True, "_ansible_parsed": False, "msg": "Module result deserialization failed.", "rc": 137}
+    told = with_cause(done, "web1", "kvm1")
+    assert told["msg"].startswith("The run for web1 on kvm1 ended without a result (exit status 137)")
+    assert "Run the same task again" in told["msg"] and told["msg"].endswith("Module result deserialization failed.")
+    assert {**told, "msg": ""} == {**done, "msg": ""}
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        {"failed": True, "_ansible_parsed": True, "msg": "refused"},
+        {"failed": True, "_ansible_parsed": False, "msg": "The module interpreter '/x' was not found."},
+        {"changed": False},
+    ],
+)
+def test_other_results_stay_as_they_are(done: dict[str, object]) -> None:
+    assert with_cause(done, "web1", "kvm1") is done

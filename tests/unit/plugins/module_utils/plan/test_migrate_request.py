@@ -32,6 +32,7 @@ def params(**said: Any) -> Dict[str, Any]:
         ({"name": "../etc"}, "name is '../etc'"),
         ({"name": ""}, "name is empty"),
         ({"name": "-x"}, "may not start with '-'"),
+        ({"name": "web1 "}, "may not begin or end with white space"),
         ({"name": "a\0b"}, "control characters"),
         ({"name": "x" * 300}, "at most 251 bytes"),
         ({"host": "kvm2;reboot"}, "host is 'kvm2;reboot'"),
