@@ -128,10 +128,13 @@ class Starter:
             told = end_of(*self._start(p2v_bundle.bundle(settings)))
         except Exception as error:
             # Without settings it was not the source that could not be asked.
-            told = {"stage": START if settings else "", "said": str(error)}
+            told = {"stage": START if settings else "", "said": " ".join(str(error).split())}
         self.said = told.get("said")
         if self.said:
             with contextlib.suppress(Exception):
+                # A run that has its agent, or has ended, is not told: nobody would take the note away.
+                if not waits(self._look()):
+                    return
                 self._failed(dict(told, port=str(settings.get("receiver", ("", ""))[1])))
 
 

@@ -50,7 +50,8 @@ _CAUSES: Tuple[Tuple[str, str, str], ...] = (
 
 def why_absent(absence: Absence) -> Concern:
     """Always an error: without the agent nothing of the source is known."""
-    said = re.sub(r"\s+", " ", absence.said).strip()
+    # ssh frames its warning in at signs.
+    said = re.sub(r"\s+", " ", re.sub(r"@{3,}", " ", absence.said)).strip()
     for stage, words, name in _CAUSES:
         if stage == absence.stage and re.search(words, said):
             return _filled(concern(name, "%s: %s" % (absence.source, said)), absence)

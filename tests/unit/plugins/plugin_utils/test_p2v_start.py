@@ -128,3 +128,10 @@ def test_a_source_that_was_not_reached_is_told_as_such(rc: int, err: str, said: 
 
 def test_an_agent_that_ends_well_is_no_failure() -> None:
     assert "said" not in p2v_start.end_of(0, '{"agent": "connected"}\n{"agent": "ended"}\n', "a warning")
+
+
+def test_a_run_that_does_not_wait_any_more_gets_no_note() -> None:
+    asked = Asked([WAITS, told("copy", start_of_process(os.getpid()))], 255, "", "Connection reset")
+    with asked.starter() as starter:
+        starter._thread.join(10)
+    assert starter.said == "Connection reset" and asked.failed == []
