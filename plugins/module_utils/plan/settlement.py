@@ -134,6 +134,17 @@ def _silence(there: str, dest: str) -> str:
     return "%s does not answer and may keep half-copied disks. " % dest if there == SILENT else ""
 
 
+# How libvirt and QEMU say that whoever they talked to is gone, over a daemon's connection, in the clear and by TLS.
+_PEER_ENDED = (
+    "End of file",
+    "Input/output error",
+    "closed the monitor",
+    "TLS channel",
+    "Connection reset",
+    "Broken pipe",
+)
+
+
 def advice(words: Optional[str]) -> str:
     """What libvirt's own words suggest."""
     said = words or ""
@@ -141,9 +152,9 @@ def advice(words: Optional[str]) -> str:
         return "Free room on the destination, then run again."
     if "canceled by client" in said:
         return "Somebody ended the job (virsh domjobabort). Run again."
-    if "End of file" in said or "Input/output error" in said or "closed the monitor" in said:
+    if any(ended in said for ended in _PEER_ENDED):
         return (
-            "QEMU on the destination, or a libvirt daemon, ended, or somebody ended the job (virsh domjobabort) while it was set up:"
+            "QEMU on the destination, or a libvirt daemon, ended, or the link broke, or somebody ended the job (virsh domjobabort):"
             " read /var/log/libvirt/qemu and the daemon's journal there, then run again."
         )
     return "Mend the cause, then run again."

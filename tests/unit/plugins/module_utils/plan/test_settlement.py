@@ -113,4 +113,6 @@ def test_advice_reads_libvirts_words() -> None:
     assert "Free room" in advice("internal error: No space left on device")
     assert "journal" in advice("End of file while reading data: Input/output error")
     assert "QEMU on the destination" in advice("internal error: QEMU unexpectedly closed the monitor (vm='web1')")
+    ended = "operation failed: job 'migration out' failed: Cannot read from TLS channel: The TLS connection was non-properly terminated."
+    assert "QEMU on the destination" in advice(ended)
     assert "Somebody ended the job" in advice("operation aborted: job 'migration out' canceled by client")
