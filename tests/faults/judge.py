@@ -15,7 +15,7 @@ from ansible_collections.kvmops.fleet.tests.integration.disks import records_of,
 
 from .catalogue import HERE, OFFLINE, THERE, Fault
 from .scene import KEPT, NAME, WEB, Scene
-from .watch import OFF, PAUSED, RUNNING, longest_gap, safe_after, twice
+from .watch import ENDING, OFF, PAUSED, RUNNING, longest_gap, safe_after, twice
 
 
 @dataclass
@@ -124,6 +124,6 @@ def is_over(scene: Scene) -> bool:
     states = scene.watch.states()
     return (
         sum(state in (RUNNING, PAUSED, OFF) for state in states) == 1
-        and "silent" not in states
+        and not {ENDING, "silent"} & set(states)
         and not scene.watch.job.get("type")
     )

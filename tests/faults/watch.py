@@ -16,8 +16,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.tests.integration.fleet import LAB, Lab
 
-RUNNING, PAUSED, OFF, ABSENT, SILENT = "running", "paused", "off", "absent", "silent"
-_WORDS = {1: RUNNING, 2: RUNNING, 3: PAUSED, 4: RUNNING, 5: OFF, 6: OFF, 7: PAUSED}
+RUNNING, PAUSED, ENDING, OFF, ABSENT, SILENT = "running", "paused", "ending", "off", "absent", "silent"
+# 4, "being shut down": its processors stand still, and QEMU is about to end. So ends a source that has handed its guest over.
+_WORDS = {1: RUNNING, 2: RUNNING, 3: PAUSED, 4: ENDING, 5: OFF, 6: OFF, 7: PAUSED}
 
 # Ends when its standard input is closed. Error 42: no such domain. A daemon that died is connected to anew.
 _STATES = """

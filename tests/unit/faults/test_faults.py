@@ -19,6 +19,7 @@ from ansible_collections.kvmops.fleet.tests.faults.refusals import OBSTACLES
 from ansible_collections.kvmops.fleet.tests.faults.scene import Moment, draw, reached
 from ansible_collections.kvmops.fleet.tests.faults.watch import (
     ABSENT,
+    ENDING,
     OFF,
     PAUSED,
     RUNNING,
@@ -41,6 +42,11 @@ MOVED: Dict[str, List[Look]] = {
 
 def test_a_move_is_not_two_owners() -> None:
     assert twice(MOVED) is None
+
+
+def test_a_source_that_ends_after_it_handed_over_is_no_second_owner() -> None:
+    ending = looks((0, RUNNING), (1, ENDING), (2, ABSENT))
+    assert twice({"kvm1": ending, "kvm2": looks((0.5, RUNNING), (1.5, RUNNING))}) is None
 
 
 @pytest.mark.parametrize(
