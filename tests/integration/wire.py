@@ -106,7 +106,8 @@ print(json.dumps(sorted(answers)), flush=True)
 
 
 @contextlib.contextmanager
-def _observing(lab: Lab, *argv: str) -> Iterator[List[Any]]:
+def observing(lab: Lab, *argv: str) -> Iterator[List[Any]]:
+    """A program in the lab that says "reading" and, when its standard input ends, a JSON list. Afterwards: that list."""
     words = [str(LAB), argv[0], "--name", lab.name, *argv[1:]]
     observer = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert observer.stdin is not None and observer.stdout is not None
@@ -122,9 +123,9 @@ def _observing(lab: Lab, *argv: str) -> Iterator[List[Any]]:
 
 def echoes(lab: Lab, host: str, address: str) -> contextlib.AbstractContextManager[List[Any]]:
     """What went over the host's bridge. Afterwards: [[(number, ms) of requests], [(number, ms) of answers], frames missed]."""
-    return _observing(lab, "exec", host, "--", "python3", "-c", _ECHOES, address)
+    return observing(lab, "exec", host, "--", "python3", "-c", _ECHOES, address)
 
 
 def client(lab: Lab, url: str) -> contextlib.AbstractContextManager[List[Any]]:
     """Somebody elsewhere who uses the guest. Afterwards: the moments, in ms, at which answers came."""
-    return _observing(lab, "ns", "--", "python3", "-c", _CLIENT, url)
+    return observing(lab, "ns", "--", "python3", "-c", _CLIENT, url)

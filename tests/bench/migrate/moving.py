@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterator, List
 
 from tests.bench.migrate.contenders import Contender
 from tests.bench.migrate.scenarios import Scenario
+from tests.integration import wire
 from tests.integration.fleet import KERNEL, LAB, ROOT, Lab, answers, failures, guest, until
 
 HOSTS = ("kvm1", "kvm2")
@@ -190,17 +191,6 @@ def _seconds(duration: Dict[str, str]) -> float:
     return (end - start).total_seconds()
 
 
-@contextlib.contextmanager
-def observing(lab: Lab) -> Iterator[List[Any]]:
+def observing(lab: Lab) -> contextlib.AbstractContextManager[List[Any]]:
     """Inside the block a client elsewhere uses the guest. Afterwards: [moment, units of work] of each answer."""
-    words = [str(LAB), "ns", "--name", lab.name, "--", "python3", "-c", OBSERVER, ADDRESS]
-    observer = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert observer.stdin is not None and observer.stdout is not None
-    seen: List[Any] = []
-    try:
-        assert observer.stdout.readline().strip() == "reading"
-        yield seen
-    finally:
-        observer.stdin.close()
-        seen += json.loads(observer.stdout.readline() or "[]")
-        observer.wait(timeout=30)
+    return wire.observing(lab, "ns", "--", "python3", "-c", OBSERVER, ADDRESS)

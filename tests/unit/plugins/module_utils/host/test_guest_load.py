@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
-libvirt = pytest.importorskip("libvirt")
+libvirt = pytest.importorskip("libvirt", reason="libvirt's Python binding (python3-libvirt) is not here")
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import guest_load, guest_pages  # noqa: E402
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-libvirt = pytest.importorskip("libvirt")
+libvirt = pytest.importorskip("libvirt", reason="libvirt's Python binding (python3-libvirt) is not here")
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import libvirt_api  # noqa: E402
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect, connected  # noqa: E402

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
-libvirt = pytest.importorskip("libvirt")
+libvirt = pytest.importorskip("libvirt", reason="libvirt's Python binding (python3-libvirt) is not here")
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import live_migration  # noqa: E402
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Order  # noqa: E402

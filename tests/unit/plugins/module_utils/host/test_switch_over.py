@@ -10,7 +10,7 @@ from typing import Any, Callable, List, Tuple
 
 import pytest
 
-libvirt = pytest.importorskip("libvirt")
+libvirt = pytest.importorskip("libvirt", reason="libvirt's Python binding (python3-libvirt) is not here")
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import switch_over  # noqa: E402
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor  # noqa: E402
