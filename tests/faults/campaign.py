@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import Iterator, List
+from typing import Iterator, List, Tuple
 
 from ansible_collections.kvmops.fleet.tests.integration.disks import sha256
 from ansible_collections.kvmops.fleet.tests.integration.fleet import IMAGES, LAB, ROOT, Lab, Task, until
@@ -26,9 +26,19 @@ from ansible_collections.kvmops.fleet.tests.integration.fleet import IMAGES, LAB
 from . import page
 from .catalogue import HERE, OFFLINE, REFUSED, THERE, Fault, chosen
 from .inject import INJECTIONS, start_controller
-from .judge import Round, everything, is_over, judge_disk, judge_looks, judge_message, judge_owner, judge_times
+from .judge import (
+    Round,
+    everything,
+    is_over,
+    judge_disk,
+    judge_looks,
+    judge_message,
+    judge_owner,
+    judge_times,
+    judge_told,
+)
 from .refusals import OBSTACLES
-from .scene import BUSY, SLOW_LINK, SLOW_MIB_S, SMALL, WEB, Scene, draw
+from .scene import BUSY, FRAIL, SLOW_LINK, SLOW_MIB_S, SMALL, WEB, Scene, draw
 
 SETTLES_S = 90
 
@@ -39,11 +49,12 @@ def one_round(lab: Lab, fault: Fault, seed: int, hosts: str) -> Round:
     one = Round(fault.id, seed, hosts)
     args = {} if fault.kind in (OFFLINE, REFUSED) else {"bandwidth_mib_s": SLOW_MIB_S}
     args = {key: value for key, value in {**args, **fault.args}.items() if value is not None}
-    if fault.small:
-        args["pool_map"] = {"default": "small"}
+    home, folder = folders_of(fault)
+    if (home, folder) != (IMAGES, IMAGES):
+        args["pool_map"] = {pool_of(home): pool_of(folder)}
     scene = Scene(lab, random.Random("%s %d" % (fault.id, seed)), args, running=fault.kind not in (OFFLINE, REFUSED))
     try:
-        scene.set_up(BUSY if fault.cmdline is None else fault.cmdline, SMALL if fault.small else IMAGES)
+        scene.set_up(BUSY if fault.cmdline is None else fault.cmdline, folder, home, fault.cache)
         if fault.kind == REFUSED:
             _refused(one, fault, scene)
         else:
@@ -55,6 +66,17 @@ def one_round(lab: Lab, fault: Fault, seed: int, hosts: str) -> Round:
     judge_looks(one, scene)
     one.took_s = round(time.monotonic() - began, 1)
     return one
+
+
+def folders_of(fault: Fault) -> Tuple[str, str]:
+    """Where the disk is on the source, and where it comes to."""
+    if fault.frail == HERE:
+        return FRAIL, IMAGES
+    return IMAGES, FRAIL if fault.frail else SMALL if fault.small else IMAGES
+
+
+def pool_of(folder: str) -> str:
+    return "default" if folder == IMAGES else folder.rsplit("/", 1)[-1]
 
 
 def _faulted(one: Round, fault: Fault, scene: Scene) -> None:
@@ -73,6 +95,9 @@ def _faulted(one: Round, fault: Fault, scene: Scene) -> None:
     one.insist(scene.results or fault.inject == "kill_controller", "the task gave no result")
     if scene.results:
         judge_message(one, fault, scene.results[0])
+        judge_told(one, fault, scene.results[0])
+    if fault.told:
+        until(scene.page, 60, "the guest answers after the move")
     if not fault.follows:
         until(
             lambda: is_over(scene),

@@ -24,7 +24,9 @@ class Fault:
     owner: who has the guest once the fault is over; None leaves it open (one of the two). off: whether it is shut off then.
     fails: whether the task does; None leaves that open. says: what its message must hold, each a pattern.
     clean: whether nothing may be left before the second run. follows: the second run begins at once, while the move goes on.
-    small: the disk goes to a file system of 120 MiB. cmdline: of the guest. link: the rate of the source's link. args: of the task.
+    small: the disk goes to a file system of 120 MiB. frail: the host on which the disk lies on such a file system, on a disk
+    that can be broken. cache: QEMU's, of the guest's disk. told: the concerns that a move has to tell of which succeeds.
+    cmdline: of the guest. link: the rate of the source's link. args: of the task.
     ids: the concerns with which it is refused.
     """
 
@@ -41,6 +43,9 @@ class Fault:
     follows: bool = False
     worst: bool = False
     small: bool = False
+    frail: Optional[str] = None
+    cache: str = "default"
+    told: Sequence[str] = ()
     cmdline: Optional[str] = None
     link: Optional[str] = None
     args: Mapping[str, Any] = field(default_factory=dict)
@@ -162,6 +167,52 @@ FAULTS: Tuple[Fault, ...] = (
         worst=True,
     ),
     Fault(
+        "M30",
+        "the source's disk: all reads fail, until the task has ended",
+        "no_reads",
+        says=("move web1 live to kvm2", "Disk vda could not be read on kvm1", STAYS, RUN_AGAIN),
+        phases=("set-up", "disk"),
+        frail=HERE,
+    ),
+    Fault(
+        "M31",
+        "the destination's disk: all writes fail, until the task has ended",
+        "no_writes",
+        says=("move web1 live to kvm2", "disk vda could not be written on kvm2", STAYS, RUN_AGAIN),
+        phases=("set-up", "disk"),
+        frail=THERE,
+        cache="none",
+    ),
+    Fault(
+        "M32a",
+        "the destination's disk: 2 MiB/s, until the task has ended",
+        "slow_writes",
+        owner=THERE,
+        fails=False,
+        frail=THERE,
+        cache="none",
+    ),
+    Fault(
+        "M32b",
+        "the destination's disk: 64 KiB/s, until the task has ended",
+        "crawling_writes",
+        says=("timeout_s", STAYS, "[Rr]un again"),
+        phases=("set-up",),
+        clean=False,
+        frail=THERE,
+        cache="none",
+        args={"timeout_s": 40},
+    ),
+    Fault(
+        "M40",
+        "no announcement (ARP, RARP, ICMPv6) leaves the destination until the guest has run there for 4 s",
+        "mute",
+        owner=THERE,
+        fails=False,
+        told=("probe-gap",),
+        args={"probe": {"type": "icmp", "address": "10.77.0.101", "after_s": 20}},
+    ),
+    Fault(
         "M50",
         "the job is aborted by another client",
         "abort",
@@ -233,19 +284,12 @@ FAULTS: Tuple[Fault, ...] = (
 
 # (numbers, where it is proven or why it is not)
 ELSEWHERE: Tuple[Tuple[str, str], ...] = (
-    (
-        "M30, M31",
-        "not injected: a disk behind nbdkit's error filter is a network disk, which is not copied; the lab's kernel has no device "
-        "mapper to fail a file's blocks. M25 and O3 are the write error that the lab can make.",
-    ),
-    ("M32", "not injected, and not tried: a file that is slow needs the device mapper too."),
     ("M34", "tests/integration/test_kvm_migrate_preflight.py (machine-missing): Debian 13 to Debian 12"),
     (
         "M35",
         "unit cases (firmware-missing); that UEFI variables come along is in tests/integration/test_kvm_migrate.py",
     ),
     ("M37", "unit cases (tpm-missing, tpm-state); a wrong secret was not injected"),
-    ("M40", "not injected: the announcements of the destination's QEMU were not dropped"),
     ("M41", "tests/integration/test_tls.py"),
     ("M42, M45, M55, M56", "unit cases of the plan"),
     ("M47, M48, M49", "post-copy: not in this campaign"),

@@ -12,12 +12,14 @@ import signal
 import subprocess
 from typing import Callable, ContextManager, Dict, Iterator
 
-from ansible_collections.kvmops.fleet.tests.integration.fleet import LAB, Task
+from ansible_collections.kvmops.fleet.tests.integration.fleet import LAB, Task, until
 
-from .scene import HOSTS, NAME, SMALL, Scene
+from .scene import FRAIL, HOSTS, NAME, SMALL, Scene
+from .watch import RUNNING
 
 HERE, THERE = HOSTS
 _ENDS_S = 240
+MUTE_S = 4
 Injection = Callable[[Scene], ContextManager[None]]
 INJECTIONS: Dict[str, Injection] = {}
 
@@ -60,6 +62,11 @@ _while_it_runs("cut_control", "cut", HERE, THERE, "--ports", "control")
 _while_it_runs("lossy", "drop", HERE, "5", "--one-way")
 _while_it_runs("slow_link", "rate", HERE, "2mbit", undo=f"rate {HERE} 40mbit", most_s=20)
 _while_it_runs("freeze_there", "freeze", THERE, NAME, undo=f"thaw {THERE} {NAME}", most_s=60)
+_while_it_runs("no_writes", "break-disk", THERE, FRAIL, "writes", undo=f"mend-disk {THERE} {FRAIL}")
+_while_it_runs("slow_writes", "break-disk", THERE, FRAIL, "slow", "--kib-s", "2048", undo=f"mend-disk {THERE} {FRAIL}")
+_while_it_runs(
+    "crawling_writes", "break-disk", THERE, FRAIL, "slow", "--kib-s", "64", undo=f"mend-disk {THERE} {FRAIL}"
+)
 _while_it_runs("freeze_daemon", "freeze", HERE, "libvirtd", undo=f"thaw {HERE} libvirtd", most_s=90)
 
 
@@ -148,6 +155,30 @@ def fill(scene: Scene) -> Iterator[None]:
         scene.ends_within(_ENDS_S)
     finally:
         scene.lab.lab("fault", "unfill", THERE, SMALL)
+
+
+@injection
+def no_reads(scene: Scene) -> Iterator[None]:
+    """What the page cache of the host holds of the image is dropped, or the disk would not be asked."""
+    scene.lab.lab("fault", "break-disk", HERE, FRAIL, "reads")
+    try:
+        scene.lab.sh(HERE, "dd", f"of={scene.web}", "oflag=nocache", "conv=notrunc,fdatasync", "count=0")
+        yield
+        scene.ends_within(_ENDS_S)
+    finally:
+        scene.lab.lab("fault", "mend-disk", HERE, FRAIL)
+
+
+@injection
+def mute(scene: Scene) -> Iterator[None]:
+    """Until the guest has run on the destination for MUTE_S."""
+    scene.lab.lab("fault", "mute", THERE)
+    try:
+        yield
+        until(lambda: scene.watch.state(THERE) == RUNNING or scene.ended, _ENDS_S, "the guest runs there")
+        scene.ends_within(MUTE_S)
+    finally:
+        scene.lab.lab("fault", "unmute", THERE)
 
 
 def start_controller(scene: Scene) -> None:

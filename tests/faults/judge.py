@@ -57,6 +57,17 @@ def judge_message(one: Round, fault: Fault, result: Mapping[str, Any]) -> None:
             one.insist(re.search(pattern, str(result.get("msg"))), "the message lacks %r" % pattern)
 
 
+def judge_told(one: Round, fault: Fault, result: Mapping[str, Any]) -> None:
+    """What a task that succeeded must tell: concerns; with a probe, that its guest was out of reach for longer than it stood still."""
+    ids = [concern["id"] for concern in result.get("concerns") or ()]
+    one.insist(set(fault.told) <= set(ids), "told %s" % ids)
+    metrics = result.get("metrics") or {}
+    if "probe" in fault.args and fault.fails is False:
+        stood, seen = metrics.get("downtime_ms") or 0, metrics.get("downtime_seen_ms") or 0
+        one.insist(seen > stood, "the guest stood still for %s ms, and the probe saw %s ms" % (stood, seen))
+        one.message = " ".join([*(result.get("summary") or ()), *(result.get("warnings") or ())])
+
+
 def judge_owner(one: Round, fault: Fault, scene: Scene) -> Optional[str]:
     """Exactly one host has the guest, in the state that belongs to the fault. The host."""
     states = {host: scene.lab.state(host, NAME) for host in (HERE, THERE)}

@@ -23,6 +23,8 @@ NAME = "web1"
 WEB = f"{IMAGES}/{NAME}.qcow2"
 KEPT = "/var/cache/kvmops-faults"
 SMALL = "/srv/small"
+# On a disk that can be broken.
+FRAIL = "/srv/frail"
 DISK = {"pool": "default", "name": f"{NAME}.qcow2", "format": "qcow2"}
 # 24 MiB of memory that no compression helps with, 1 MiB/s of it changed. libvirt counts the holes of the disk too: at
 # 8 MiB/s, 64 MiB of disk and the memory take some eight seconds each.
@@ -34,8 +36,8 @@ _WIPE = """
 for d in $(virsh -q list --name); do virsh -q destroy $d; done
 for d in $(virsh -q list --all --name); do virsh -q undefine $d --nvram --managed-save --snapshots-metadata; done
 find /var/lib/libvirt/images -mindepth 1 -delete
-virsh -q pool-destroy small; virsh -q pool-undefine small
-rm -rf /var/lib/kvmops/journal /srv/small/web1* /srv/small/.web1*
+for pool in small frail; do virsh -q pool-destroy $pool; virsh -q pool-undefine $pool; done
+rm -rf /var/lib/kvmops/journal /srv/small/web1* /srv/small/.web1* /srv/frail/web1* /srv/frail/.web1*
 virsh -q pool-refresh default
 """
 # All that a move can leave: names only, as sizes change while the guest runs.
@@ -44,7 +46,7 @@ virsh -q list --all --name | while read -r d; do
     [ -n "$d" ] && echo "domain $d $(virsh domstate $d) $(virsh dominfo $d | sed -n 's/^\\(Persistent\\|Autostart\\): */\\1=/p' | tr '\\n' ' ')"
 done
 find /var/lib/libvirt/images /var/lib/libvirt/qemu/nvram /var/lib/libvirt/qemu/save /var/lib/libvirt/qemu/snapshot \\
-    /var/lib/libvirt/swtpm /var/lib/kvmops/journal /run/kvmops /srv/small -type f 2>/dev/null | sed 's/^/file /'
+    /var/lib/libvirt/swtpm /var/lib/kvmops/journal /run/kvmops /srv/small /srv/frail -type f 2>/dev/null | sed 's/^/file /'
 ss -Hltn 'sport >= :49152 and sport <= :49215' | awk '{print "port " $4}'
 find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name 'ansible_*_payload_*' | sed 's/^/temporary /'
 nft -s list ruleset 2>/dev/null | sha256sum | sed 's/^/firewall /'
@@ -98,21 +100,28 @@ class Scene:
         self.controller: Any = None
         self._run: Optional[threading.Thread] = None
 
-    def set_up(self, cmdline: str = BUSY, folder: str = IMAGES) -> None:
-        """Both hosts empty but for the guest on the first. Notes what belongs to the guest and what to neither."""
+    def set_up(self, cmdline: str = BUSY, folder: str = IMAGES, home: str = IMAGES, cache: str = "default") -> None:
+        """Both hosts empty but for the guest on the first. Notes what belongs to the guest and what to neither.
+
+        home, folder: where its disk is on the source and comes to on the destination. cache: QEMU's, of that disk.
+        """
         for host in HOSTS:
             self.lab.sh(host, "sh", "-c", _WIPE)
-        if folder == SMALL:
-            self.lab.lab("volume", HOSTS[1], SMALL, "--mib", "120")
-            self.lab.virsh(HOSTS[1], "pool-create-as", "small", "dir", "--target", SMALL)
+        self.folder, self.home, self.web = folder, home, f"{home}/{NAME}.qcow2"
+        for host, path in ((HOSTS[0], home), (HOSTS[1], folder)):
+            if path in (SMALL, FRAIL):
+                self._volume(host, path)
         self.bare = {host: inventory(self.lab, host) for host in HOSTS}
-        self.folder = folder
-        self._guest(cmdline)
+        self._guest(cmdline, cache)
         self.own = inventory(self.lab, HOSTS[0]) - self.bare[HOSTS[0]]
-        self.allocated = int(self.lab.sh(HOSTS[0], "stat", "-c", "%b", WEB)) * 512
+        self.allocated = int(self.lab.sh(HOSTS[0], "stat", "-c", "%b", self.web)) * 512
         self.watch = Watch(self.lab, NAME, HOSTS, folder)
 
-    def _guest(self, cmdline: str) -> None:
+    def _volume(self, host: str, path: str) -> None:
+        self.lab.lab("volume", host, path, "--mib", "120", *(["--breakable"] if path == FRAIL else []))
+        self.lab.virsh(host, "pool-create-as", path.rsplit("/", 1)[-1], "dir", "--target", path)
+
+    def _guest(self, cmdline: str, cache: str) -> None:
         lab, home = self.lab, HOSTS[0]
         if "there" not in lab.sh(home, "sh", "-c", f"test -e {KEPT}/disk && echo there || true"):
             make_disk(lab, home, f"{NAME}.qcow2", mib=64)
@@ -121,7 +130,8 @@ class Scene:
             )
             keep = f"mkdir -p {KEPT} && virsh -q dumpxml --inactive {NAME} > {KEPT}/xml && virsh -q undefine {NAME} && mv {WEB} {KEPT}/disk"
             lab.sh(home, "sh", "-c", keep)
-        again = f"cp {KEPT}/disk {WEB} && sed 's/KVMOPS-CMDLINE/{cmdline}/' {KEPT}/xml > {KEPT}/now && virsh -q define {KEPT}/now && virsh -q autostart {NAME}"
+        edits = f"s/KVMOPS-CMDLINE/{cmdline}/;s:{WEB}:{self.web}:;s/ type='qcow2'/ type='qcow2' cache='{cache}'/"
+        again = f'cp {KEPT}/disk {self.web} && sed "{edits}" {KEPT}/xml > {KEPT}/now && virsh -q define {KEPT}/now && virsh -q autostart {NAME}'
         lab.sh(home, "sh", "-c", again + " && virsh -q pool-refresh default >/dev/null")
         if self.running:
             lab.virsh(home, "start", NAME)
@@ -184,7 +194,7 @@ class Scene:
 
     def _there(self, line: str, host: str, off: bool) -> str:
         if host == HOSTS[1]:
-            line = line.replace(IMAGES, self.folder)
+            line = line.replace(self.home, self.folder)
         return line.replace(" running ", " shut off ") if off else line
 
     def close(self) -> None:

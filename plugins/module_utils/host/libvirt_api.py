@@ -21,6 +21,10 @@ try:
 except ImportError:
     libvirt = None
     LIBVIRT_IMPORT_ERROR = traceback.format_exc()
+try:
+    import libvirt_qemu
+except ImportError:
+    libvirt_qemu = None
 
 # libvirt's own client keepalive: a dead peer is noticed after (5 + 1) x 5 s instead of never.
 KEEPALIVE_INTERVAL_S = 5
@@ -149,7 +153,4 @@ def flag(*names: str) -> int:
 
 def agent_command(dom: Any, command: str, timeout_s: int) -> str:
     """What the guest agent answers. Raises libvirtError."""
-    # A module of its own in the same package; only this one call needs it.
-    import libvirt_qemu
-
     return str(libvirt_qemu.qemuAgentCommand(dom, command, timeout_s, 0))

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import disk_errors
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, flag, libvirt, said
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import MIB, Sample
@@ -63,12 +64,13 @@ class Watched:
     """What was seen. error: libvirt's words when it failed. acts: what was done to the running job. stopped: how we ended
     it (abort, pause, postcopy), if we did; why: the reason.
 
-    completed: the source's statistics of the finished job, which its libvirt sends as an event.
+    completed: the source's statistics of the finished job, which its libvirt sends as an event. disk_errors: see disk_errors.py.
     """
 
     samples: List[Sample] = field(default_factory=list)
     acts: List[Act] = field(default_factory=list)
     completed: Dict[str, Any] = field(default_factory=dict)
+    disk_errors: List[Tuple[str, str]] = field(default_factory=list)
     error: Optional[str] = None
     stopped: Optional[str] = None
     why: Optional[str] = None
@@ -113,7 +115,24 @@ def migrate(dom: Any, order: Order, on_sample: Callable[[Sample], None], steer: 
         # Kept by QEMU until the next migration sets its own.
         with said("set the maximum downtime of %s" % dom.name(), "the source"):
             dom.migrateSetMaxDowntime(order.max_downtime_ms, 0)
-    worker.start()
+    with disk_errors.noting(dom, watched.disk_errors):
+        worker.start()
+        _attend(dom, worker, began, watched, on_sample, steer)
+    watched.wall_ms = int((time.monotonic() - began) * 1000)
+    with contextlib.suppress(libvirt.libvirtError):
+        conn.domainEventDeregisterAny(listener)
+    return watched
+
+
+def _attend(
+    dom: Any,
+    worker: threading.Thread,
+    began: float,
+    watched: Watched,
+    on_sample: Callable[[Sample], None],
+    steer: Steer,
+) -> None:
+    """Until the call that migrates has returned, or was told to end and has not."""
     give_up_at: Optional[float] = None
     while worker.is_alive():
         worker.join(POLL_S)
@@ -131,10 +150,6 @@ def migrate(dom: Any, order: Order, on_sample: Callable[[Sample], None], steer: 
         if give_up_at is not None and elapsed > give_up_at:
             watched.error = "it was told to end and has not within %d s" % ABORTS_WITHIN_S
             break
-    watched.wall_ms = int((time.monotonic() - began) * 1000)
-    with contextlib.suppress(libvirt.libvirtError):
-        conn.domainEventDeregisterAny(listener)
-    return watched
 
 
 def _listen(dom: Any, watched: Watched) -> int:

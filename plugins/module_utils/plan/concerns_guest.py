@@ -192,6 +192,13 @@ BESIDE = (
         "Look at the guest on its new host, and at the network between.",
     ),
     Entry(
+        "probe-gap",
+        WARNING,
+        "After the guest ran on the destination, clients went without an answer for a second or more.",
+        "Let the announcements of the guest's new place (RARP and ARP, sent by QEMU and the guest) through: no filter on the "
+        "destination's bridge and switch ports, no forward delay of spanning tree on them.",
+    ),
+    Entry(
         "probe-failed",
         WARNING,
         "The probe could not be run. The move itself is not concerned.",

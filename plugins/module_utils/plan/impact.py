@@ -23,6 +23,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.concerns import 
 WINDOWS = (BEFORE, DURING, AFTER)
 # A gap is told when it is longer than this many intervals and than any before the move.
 NOTABLE_INTERVALS = 2
+# Longer without an answer than the guest stood still, by this much: more than a busy host or client is late.
+LATE_MS = 1000
 MOST_GAPS = 10
 
 
@@ -124,6 +126,19 @@ def downtime_seen_ms(record: Record) -> Optional[int]:
     return _longest([gap for gap in gaps(record) if gap_window(gap, record) != BEFORE])
 
 
+def late_ms(record: Record, downtime_ms: int) -> int:
+    """By how much the gap at the switch-over was longer than the guest stood still. 0 when there was none.
+
+    It begins before the call returned that moved the guest, and ends after it: the guest ran on the destination by then.
+    """
+    over = [
+        gap.ms
+        for gap in gaps(record)
+        if gap_window(gap, record) == DURING and gap.from_ms + gap.ms + record.interval_ms > record.end_ms
+    ]
+    return max(round(max(over, default=0.0) - downtime_ms), 0)
+
+
 def answered_before(record: Record) -> bool:
     return any(shot.at_ms < 0 and shot.took_ms is not None for shot in record.shots)
 
@@ -139,8 +154,8 @@ def figures(record: Optional[Record]) -> Dict[str, Any]:
     return {"downtime_seen_ms": downtime_seen_ms(record), "impact": impact(record)}
 
 
-def concerns(probe: Probe, record: Record, name: str) -> Tuple[Concern, ...]:
-    """What the user has to know about the figures."""
+def concerns(probe: Probe, record: Record, name: str, downtime_ms: Optional[int] = None) -> Tuple[Concern, ...]:
+    """What the user has to know about the figures. downtime_ms: how long the guest stood still, where nothing else held it up."""
     why = " (%s)" % record.why_lost if record.why_lost else ""
     if not answered_before(record):
         detail = "%s did not answer the probe (%s) before the move%s; what it saw of the move says nothing" % (
@@ -157,6 +172,18 @@ def concerns(probe: Probe, record: Record, name: str) -> Tuple[Concern, ...]:
             why,
         )
         return (concern("probe-silent-after", detail),)
+    late = late_ms(record, downtime_ms) if downtime_ms is not None else 0
+    if late >= LATE_MS:
+        detail = (
+            "%s stood still for %d ms and ran on its new host then, but answered the probe (%s) only %.1f s later"
+            % (
+                name,
+                downtime_ms or 0,
+                probe.words,
+                late / 1000.0,
+            )
+        )
+        return (concern("probe-gap", detail),)
     return ()
 
 

@@ -67,14 +67,16 @@ def told(wish: Wish, found: Found) -> Tuple[str, str]:
 
 
 def _by_hand(wish: Wish, found: Found, why: Optional[str]) -> str:
+    """TCP gives up after about 15 minutes (Linux, tcp_retries2); until then QEMU on both sides waits for the link."""
     source, dest = found.source.side, found.dest.side
     resume = (
-        "Restore the link, then on %s: virsh domjobabort %s --postcopy, which lets QEMU give up the old connection, and virsh migrate "
+        "If it does not: on %s, virsh domjobabort %s --postcopy, which lets QEMU give up the old connection, and virsh migrate "
         "--live --p2p --persistent --undefinesource --postcopy --postcopy-resume %s %s. "
         % (source, wish.name, wish.name, wish.dest_uri)
     )
     return (
-        "Stop neither half as long as there is hope. %sOtherwise the guest's memory is lost: stop both halves (virsh destroy, first "
-        "on %s, then on %s), keep the disks of %s, which are as after a power cut, check them and start the guest from them. Never "
-        "resume the half on %s" % ("" if why else resume, source, dest, dest, source)
+        "Stop neither half as long as there is hope. Restore the link: within about 15 minutes of the cut QEMU goes on by "
+        "itself, and a run after that does the rest. %sOtherwise the guest's memory is lost: stop both halves (virsh destroy, "
+        "first on %s, then on %s), keep the disks of %s, which are as after a power cut, check them and start the guest from "
+        "them. Never resume the half on %s" % ("" if why else resume, source, dest, dest, source)
     )

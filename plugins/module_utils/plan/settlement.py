@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+import re
+from typing import Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
     ACTIVE_STATES,
+    MIGRATION,
     PAUSED,
     POSTCOPY,
     POSTCOPY_FAILED,
     RUNNING,
     DomainStatus,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Sample
 
 # What one side says of the domain: one of the state words of model/domain.py, or one of these.
 ABSENT = "absent"
@@ -24,9 +27,10 @@ SILENT = "silent"
 SPLIT, BROKEN = "in post-copy", "in a post-copy that broke off"
 HALVES = (SPLIT, BROKEN)
 
-MOVED, STAYED, TWICE, STOPPED_HERE, STOPPED_THERE, UNKNOWN = (
+MOVED, STAYED, LINGERS, TWICE, STOPPED_HERE, STOPPED_THERE, UNKNOWN = (
     "moved",
     "stayed",
+    "lingers",
     "twice",
     "stopped-here",
     "stopped-there",
@@ -34,8 +38,10 @@ MOVED, STAYED, TWICE, STOPPED_HERE, STOPPED_THERE, UNKNOWN = (
 )
 # Of post-copy: the destination fetches what is missing; it cannot any more; one half is gone.
 FETCHING, BROKEN_OFF, LOST = "fetching", "broken-off", "lost"
+# (target of the disk or "" where it is not known, "read" or "write"), as QEMU on the source told; see host/disk_errors.py.
+DiskErrors = Sequence[Tuple[str, str]]
 # A person or another run has to know before anything else is done.
-UNSETTLED = (TWICE, UNKNOWN, FETCHING, BROKEN_OFF, LOST)
+UNSETTLED = (LINGERS, TWICE, UNKNOWN, FETCHING, BROKEN_OFF, LOST)
 
 
 def word_of(status: Optional[DomainStatus]) -> str:
@@ -72,6 +78,14 @@ def _verdict_of_halves(here: str, there: str) -> str:
     return BROKEN_OFF if BROKEN in (here, there) else FETCHING
 
 
+def with_reason(outcome: str, here: str, reason_there: Optional[str]) -> str:
+    """What looks like two guests may be one and a half that arrived and never ran: until libvirt there has ended it.
+
+    reason_there: DomainStatus.reason of the destination. libvirt gives a paused half the reason "migration" until it runs it.
+    """
+    return LINGERS if outcome == TWICE and here == RUNNING and reason_there == MIGRATION else outcome
+
+
 def may_take_back(here: str, there: str) -> bool:
     """Whether target volumes may be removed: only when the source surely has the guest and the destination has not.
 
@@ -85,6 +99,11 @@ def told(outcome: str, here: str, there: str, source: str, dest: str) -> Tuple[s
     """(where the guest is, what to do) for every outcome but "moved". source, dest: names of the hosts."""
     return {
         STAYED: ("the guest is %s on %s as before" % (here, source), _silence(there, dest)),
+        LINGERS: (
+            "the guest is running on %s as before; its half on %s never ran and has not ended yet" % (source, dest),
+            "Its QEMU may be waiting for a disk that does not answer: look at libvirt's and the kernel's journal there. Nothing was"
+            " removed. Run again when the disk answers: that run ends the half first. ",
+        ),
         TWICE: (
             "THE GUEST IS %s ON %s AND %s ON %s" % (here, source, there, dest),
             "Look at both now and stop one of them, then check the disks. ",
@@ -145,16 +164,57 @@ _PEER_ENDED = (
 )
 
 
-def advice(words: Optional[str]) -> str:
-    """What libvirt's own words suggest."""
+def _failed_disk(words: str, disk_errors: DiskErrors) -> Optional[str]:
+    """The target (vda) of the disk whose copy failed, when libvirt's words or QEMU's events name one."""
+    found = re.search(r"migration of disk (\S+) failed", words)
+    return found.group(1) if found else next((target for target, operation in disk_errors if target), None)
+
+
+def cause(words: str, disk_errors: DiskErrors, last: Optional[Sample]) -> str:
+    """libvirt's words of a failure; when a disk could not be copied, that and how far it had come."""
+    disk = _failed_disk(words, disk_errors)
+    if disk is None:
+        return words
+    if "disk %s failed" % disk in words:
+        return words + _copied(last)
+    return "the copy of disk %s failed%s; libvirt: %s" % (disk, _copied(last), words)
+
+
+def _copied(sample: Optional[Sample]) -> str:
+    """How far the disks had come, for want of the offset: QEMU tells that to nobody."""
+    if sample is None or sample.disk_processed_mib + sample.disk_remaining_mib <= 0:
+        return ""
+    whole = sample.disk_processed_mib + sample.disk_remaining_mib
+    return " (when about %.0f of %.0f MiB of disks were copied)" % (sample.disk_processed_mib, whole)
+
+
+def advice(
+    words: Optional[str], source: str = "the source", dest: str = "the destination", disk_errors: DiskErrors = ()
+) -> str:
+    """What libvirt's own words suggest, and what QEMU told. source, dest: names of the hosts."""
     said = words or ""
     if "No space left" in said:
         return "Free room on the destination, then run again."
     if "canceled by client" in said:
         return "Somebody ended the job (virsh domjobabort). Run again."
+    disk = _failed_disk(said, disk_errors)
+    if disk and "closed the monitor" not in said:
+        return _mend_disk(disk, source, dest, [operation for target, operation in disk_errors if target in (disk, "")])
     if any(ended in said for ended in _PEER_ENDED):
         return (
             "QEMU on the destination, or a libvirt daemon, ended, or the link broke, or somebody ended the job (virsh domjobabort):"
             " read /var/log/libvirt/qemu and the daemon's journal there, then run again."
         )
     return "Mend the cause, then run again."
+
+
+def _mend_disk(disk: str, source: str, dest: str, operations: Sequence[str]) -> str:
+    """A copy that cannot be written may have lost the other end as well as its disk; one that cannot be read has not."""
+    look = "(journalctl -k there names device and sector)"
+    read = "Disk %s could not be read on %s: look at the disk under it %s" % (disk, source, look)
+    write = (
+        "The copy of disk %s could not be written on %s: look at the disk under it %s, whether it is full, and whether QEMU on the destination ended"
+        " (/var/log/libvirt/qemu) or the link broke" % (disk, dest, look)
+    )
+    known = [text for operation, text in (("read", read), ("write", write)) if operation in operations]
+    return "%s. Mend that, then run again." % ". ".join(known or ["One of two. %s. Or: %s" % (read, write)])

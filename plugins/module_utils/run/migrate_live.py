@@ -107,11 +107,13 @@ def _migrate(wish: Wish, ends: Ends, step: Step, found: Found, way: Way, notes: 
             settle(wish, ends, watched)
         finally:
             _resume(wish, ends, watched, found)
-        seen, samples, noticed = probed.told([sample.as_dict() for sample in thin(watched.samples)])
-    stats = live_migration.completed(ends.dest, wish.name)
-    if "downtime" not in stats and watched.stopped == POSTCOPY:
-        stats = dict(_seen(watched, found, seen_over.downtime_ms), **stats)
-    metrics = live_metrics(stats, watched, step.args["allocated"])
+        stats = live_migration.completed(ends.dest, wish.name)
+        if "downtime" not in stats and watched.stopped == POSTCOPY:
+            stats = dict(_seen(watched, found, seen_over.downtime_ms), **stats)
+        metrics = live_metrics(stats, watched, step.args["allocated"])
+        # A guest that was paused, or fetched its memory afterwards, was held up by more than the switch-over.
+        stood_ms = metrics.downtime_ms if watched.stopped is None else None
+        seen, samples, noticed = probed.told([sample.as_dict() for sample in thin(watched.samples)], stood_ms)
     return {
         "metrics": dict(metrics.as_dict(), **seen),
         "samples": samples,

@@ -45,13 +45,16 @@ class Probed:
         self._ended = time.monotonic()
 
     def told(
-        self, samples: Sequence[Mapping[str, Any]]
+        self, samples: Sequence[Mapping[str, Any]], downtime_ms: Optional[int]
     ) -> Tuple[Dict[str, Any], List[Dict[str, Any]], List[Dict[str, str]]]:
-        """(fields for the metrics, the samples with what the probe saw beside them, concerns). Waits for the window after the move."""
+        """(fields for the metrics, the samples with what the probe saw beside them, concerns). Waits for the window after the move.
+
+        downtime_ms: see impact.concerns.
+        """
         record = self._record()
         if record is None or self._wish.probe is None:
             return impact.figures(None), [dict(sample) for sample in samples], _as_dicts([self._trouble])
-        noticed = impact.concerns(self._wish.probe, record, self._wish.name)
+        noticed = impact.concerns(self._wish.probe, record, self._wish.name, downtime_ms)
         return impact.figures(record), impact.beside(samples, record), _as_dicts(noticed)
 
     def _record(self) -> Optional[Record]:

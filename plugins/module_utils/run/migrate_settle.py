@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Tuple
+from typing import Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, libvirt_api, live_migration
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.live_migration import Watched
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import moved_to
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED, RUNNING, moved_to
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import settlement
@@ -30,17 +30,36 @@ def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
     with contextlib.suppress(HostError):
         live_migration.wait_until(lambda: _agreed(wish, ends, watched), SETTLE_S, attempted, ends.dest.side)
     here, there = both_say(wish, ends)
-    outcome = settlement.verdict(here, there)
+    outcome = judged(wish, ends, here, there)
     if outcome == settlement.MOVED:
         return
     words = watched.error or "libvirt reported success"
-    if watched.stopped:
+    if watched.stopped is None:
+        words = settlement.cause(words, watched.disk_errors, watched.samples[-1] if watched.samples else None)
+    else:
         words = "%s, and the move was ended (%s); libvirt: %s" % (watched.why, watched.stopped, words)
     where, remedy = settlement.told(outcome, here, there, ends.source.side, ends.dest.side)
     if outcome in settlement.UNSETTLED:
         raise CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
     said = "%s. Now %s" % (words, where)
-    raise HostError(attempted, ends.source.side, said, remedy + settlement.advice(watched.error))
+    advice = settlement.advice(watched.error, ends.source.side, ends.dest.side, watched.disk_errors)
+    raise HostError(attempted, ends.source.side, said, remedy + advice)
+
+
+def judged(wish: Wish, ends: Ends, here: str, there: str) -> str:
+    """The verdict on what both sides say; where it may be a guest and a half that never ran, the destination is asked."""
+    outcome = settlement.verdict(here, there)
+    if (here, there) != (RUNNING, PAUSED):
+        return outcome
+    return settlement.with_reason(outcome, here, _reason(ends.dest, wish.name))
+
+
+def _reason(hv: Hypervisor, name: str) -> Optional[str]:
+    """Why the domain is paused there, if it still is."""
+    with contextlib.suppress(HostError), libvirt_api.connected(hv, ANSWERS_S) as now:
+        dom = domains.find(now, name)
+        return domains.reason(dom) if dom is not None else None
+    return None
 
 
 def _agreed(wish: Wish, ends: Ends, watched: Watched) -> bool:

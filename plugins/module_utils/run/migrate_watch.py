@@ -50,7 +50,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.recovery import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_closing, migrate_recovery
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, observe_ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_metrics import live_metrics
-from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle import SETTLE_S, both_say
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_settle import SETTLE_S, both_say, judged
 
 # How long a living run may show nothing at all (it may be hashing a large image) before the one that watches gives up.
 SILENT_S = 3600
@@ -127,7 +127,7 @@ def _as_owner(wish: Wish, ends: Ends, found: Found, held: Held, follower: Follow
         _is_it_coming(wish, ends, record)
         _follow(wish, ends, follower, record)
     here, there = _settled(wish, ends, found)
-    outcome = settlement.verdict(here, there)
+    outcome = judged(wish, ends, here, there)
     if outcome in settlement.UNSETTLED:
         raise _not_moved(wish, ends, follower, outcome, (here, there))
     # The lock is ours, and so nobody is busy with it any more.

@@ -67,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     volume.add_argument("host")
     volume.add_argument("mountpoint")
     volume.add_argument("--mib", type=int, default=200, help="its size (default: %(default)s)")
+    volume.add_argument(
+        "--breakable", action="store_true", help="on a disk that fails when told to, see fault break-disk"
+    )
     pages = add(commands, "userfaultfd", "let QEMU fetch pages by itself, as post-copy needs", _userfaultfd)
     pages.add_argument("what", choices=["allow", "forbid"])
     add_machine(commands)
@@ -165,7 +168,9 @@ def _console(arguments: argparse.Namespace) -> None:
 
 def _volume(arguments: argparse.Namespace) -> None:
     with _locked(arguments.name):
-        volumes.add(require(arguments.name), arguments.host, arguments.mountpoint, arguments.mib)
+        volumes.add(
+            require(arguments.name), arguments.host, arguments.mountpoint, arguments.mib, can_break=arguments.breakable
+        )
 
 
 def _userfaultfd(arguments: argparse.Namespace) -> None:

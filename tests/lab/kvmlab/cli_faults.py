@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kvmlab import faults, firewall
+from kvmlab import breakable, faults, firewall
 from kvmlab.paths import DEFAULT_NAME, LabPaths
 from kvmlab.run import locked
 from kvmlab.state import LabRecord, require
@@ -66,6 +66,8 @@ def _add_network(kinds: Kinds) -> None:
     )
     drop.add_argument("percent", type=float)
     drop.add_argument("--one-way", action="store_true", help="only what the host sends")
+    _kind(kinds, "mute", "drop the ARP, RARP and ICMPv6 that a host sends", lambda lab, a: faults.mute(lab, a.host))
+    _kind(kinds, "unmute", "undo mute", lambda lab, a: faults.unmute(lab, a.host))
     rate = _kind(kinds, "rate", "change the rate of a host's link", lambda lab, a: faults.rate(lab, a.host, a.rate))
     rate.add_argument("rate", metavar="RATE", help="for example 50mbit, or none")
 
@@ -81,6 +83,17 @@ def _add_space(kinds: Kinds) -> None:
     fill.add_argument("--leave-mib", type=int, default=0, metavar="N", help="room to leave (default: %(default)s)")
     unfill = _kind(kinds, "unfill", "undo fill", lambda lab, a: faults.unfill(lab, a.host, a.path))
     unfill.add_argument("path")
+    disk = _kind(
+        kinds,
+        "break-disk",
+        "let the disk of a volume fail or crawl (see lab volume --breakable)",
+        lambda lab, a: faults.break_disk(lab, a.host, a.path, a.how, a.kib_s),
+    )
+    disk.add_argument("path")
+    disk.add_argument("how", choices=breakable.HOWS, help="reads or writes fail, or both are slow")
+    disk.add_argument("--kib-s", type=int, default=256, metavar="N", help="how slow (default: %(default)s KiB/s)")
+    mend = _kind(kinds, "mend-disk", "undo break-disk", lambda lab, a: faults.mend_disk(lab, a.host, a.path))
+    mend.add_argument("path")
 
 
 def _kind(kinds: Kinds, name: str, text: str, act: Act, *, host: bool = True) -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from kvmlab import firewall, hosts, lifecycle, machine_power, machines, network, processes, volumes
+from kvmlab import breakable, firewall, hosts, lifecycle, machine_power, machines, network, processes, volumes
 from kvmlab.errors import LabError
 from kvmlab.inside import inside
 from kvmlab.run import Process, run, say
@@ -149,6 +149,38 @@ def unfill(lab: LabRecord, host: str, path: str) -> None:
     say(f"{path} on {host} has its room back")
 
 
+def break_disk(lab: LabRecord, host: str, path: str, how: str, kib_s: int) -> None:
+    """Let the disk of a breakable volume fail or crawl."""
+    if how == breakable.SLOW and kib_s < 1:
+        raise LabError(f"--kib-s {kib_s}: at least 1")
+    volumes.break_disk(lab, host, path, how, kib_s)
+    _drop(lab, "disk", host, path)
+    what = f"reads and writes take place at {kib_s} KiB/s" if how == breakable.SLOW else f"all {how} fail"
+    _add(lab, Fault("disk", host, path, f"disk of {path} on {host}: {what}"), f"mend-disk {host} {path}")
+
+
+def mend_disk(lab: LabRecord, host: str, path: str) -> None:
+    """Undo `break_disk`."""
+    volumes.break_disk(lab, host, path, "")
+    _drop(lab, "disk", host, path)
+    say(f"the disk of {path} on {host} works again")
+
+
+def mute(lab: LabRecord, host: str) -> None:
+    """Let nobody learn from this host where an address is: no ARP, RARP and ICMPv6 (which has IPv6's) of it passes the switch."""
+    lab.on_switch(host)
+    fault = Fault("mute", host, "", f"ARP, RARP and ICMPv6 that {host} sends are dropped at the switch")
+    firewall.apply(lab.name, [*lab.faults, fault])
+    _add(lab, fault, f"unmute {host}")
+
+
+def unmute(lab: LabRecord, host: str) -> None:
+    """Undo `mute`."""
+    _drop(lab, "mute", host)
+    firewall.apply(lab.name, lab.faults)
+    say(f"ARP, RARP and ICMPv6 of {host} pass again")
+
+
 def power_off(lab: LabRecord, host: str) -> None:
     """Pull the plug of a host: no process of it gets to say a word."""
     if host in lab.machines:
@@ -191,11 +223,13 @@ def heal(lab: LabRecord) -> None:
             thaw(lab, fault.host, fault.detail.split()[0])
         elif fault.kind == "fill":
             unfill(lab, fault.host, fault.detail)
+        elif fault.kind == "disk":
+            mend_disk(lab, fault.host, fault.detail)
         elif fault.kind == "daemon":
             start_daemon(lab, fault.host)
         elif fault.kind == "rate":
             rate(lab, fault.host, fault.detail or "none")
-        elif fault.kind in ("cut", "drop"):
+        elif fault.kind in ("cut", "drop", "mute"):
             _drop(lab, fault.kind, fault.host, fault.detail)
             say(f"healed: {fault.text}")
     firewall.apply(lab.name, lab.faults)

@@ -1,4 +1,4 @@
-"""Cuts and losses on the lab's switch, as one nftables table.
+"""Cuts, losses and silence on the lab's switch, as one nftables table.
 
 They live outside the hosts: nothing that a role does to a host's own firewall can undo them.
 """
@@ -19,7 +19,8 @@ PORTS = {
     "data": ("49152-49215",),
     "storage": ("111", "2049", "20048"),
 }
-CHAINS = ("forward", "input", "output")
+RARP = "0x8035"
+CHAINS = ("prerouting", "forward", "input", "output")
 
 
 def apply(lab: str, faults: Iterable[Fault]) -> None:
@@ -42,6 +43,10 @@ def render(faults: Iterable[Fault]) -> str:
             chains["forward"].append(f'iifname "{fault.host}" {loss}')
             if ways == "both":
                 chains["forward"].append(f'oifname "{fault.host}" {loss}')
+        elif fault.kind == "mute":
+            # Before the switch learns from a frame at which port its sender is; in forward and input it has done so already.
+            for what in (f"ether type {{ arp, {RARP} }}", "meta l4proto ipv6-icmp"):
+                chains["prerouting"].append(f'iifname "{fault.host}" {what} counter drop')
     text = f"add table bridge {TABLE}\ndelete table bridge {TABLE}\n"
     if any(chains.values()):
         text += f"table bridge {TABLE} {{\n"

@@ -105,15 +105,27 @@ def clear(name: str, lab: LabRecord | None, *, keep_consoles: bool = False) -> N
 
 def detach(directory: Path) -> None:
     """Unmount everything below a directory of the lab, innermost first, and release its loop devices."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in reversed([path for path in mounts if Path(path).is_relative_to(directory)]):
-        if run(["umount", mount], check=False).returncode:
-            # Somebody looks at it from the outside; it goes when they leave.
-            run(["umount", "--lazy", mount])
+    # First: a device that is still mounted goes with the last mount, and the file below it can then be unmounted too.
     for line in run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]).stdout.splitlines():
         device, _, image = line.partition(" ")
         if image.strip().startswith(f"{directory}/"):
             run(["losetup", "--detach", device])
+    for mount, kind in reversed(mounts_below(directory, Path("/proc/self/mountinfo").read_text())):
+        # Force ends the server of a FUSE filesystem at once, also when somebody still has a copy of the mount.
+        if run(["umount", *(["--force"] if kind == "fuse" else []), mount], check=False).returncode:
+            # Somebody looks at it from the outside; it goes when they leave.
+            run(["umount", "--lazy", mount])
+
+
+def mounts_below(directory: Path, mountinfo: str) -> list[tuple[str, str]]:
+    """(mount point, type of filesystem) of all mounts in a directory, in the order in which they were mounted."""
+    found = []
+    for line in mountinfo.splitlines():
+        place, _, source = line.partition(" - ")
+        path = place.split()[4]
+        if Path(path).is_relative_to(directory):
+            found.append((path, source.split()[0]))
+    return found
 
 
 def _keep_consoles(paths: LabPaths) -> None:

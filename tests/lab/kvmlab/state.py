@@ -22,6 +22,7 @@ class Volume:
     mountpoint: str
     image: str
     device: str
+    can_break: bool = False
 
 
 @dataclass(frozen=True)

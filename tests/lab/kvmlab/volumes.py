@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
+from kvmlab import breakable
 from kvmlab.errors import LabError
 from kvmlab.inside import inside
 from kvmlab.paths import HostPaths
@@ -17,22 +19,29 @@ LARGEST_MIB = 16 * 1024
 SLACK_MIB = 4
 
 
-def add(lab: LabRecord, host: str, mountpoint: str, mib: int) -> None:
-    """Mount a new ext4 of that size inside a running host; it comes back after a power-off."""
+def add(lab: LabRecord, host: str, mountpoint: str, mib: int, *, can_break: bool = False) -> None:
+    """Mount a new ext4 of that size inside a running host; it comes back after a power-off.
+
+    can_break: its disk fails when told to (see `break_disk`).
+    """
     lab.running(host)
     if not mountpoint.startswith("/") or ".." in mountpoint.split("/") or mountpoint == "/":
         raise LabError(f"volume {mountpoint!r}: an absolute path inside the host, not / itself")
     if not 8 <= mib <= LARGEST_MIB:
         raise LabError(f"--mib {mib}: between 8 and {LARGEST_MIB}")
-    if any(volume.mountpoint == mountpoint for volume in lab.hosts[host].volumes):
+    there = [volume for volume in lab.hosts[host].volumes if volume.mountpoint == mountpoint]
+    if there and there[0].can_break != can_break:
+        raise LabError(f"{mountpoint} on {host} is a volume of the other kind already", "choose another mountpoint")
+    if there:
         say(f"{mountpoint} on {host} is a volume already; nothing to do")
         return
     base = lab.paths.host(host).volumes
     base.mkdir(exist_ok=True)
     image = base / (re.sub(r"[^A-Za-z0-9]+", "-", mountpoint).strip("-") + ".ext4")
     run(["truncate", f"--size={mib}M", image])
-    run(["mkfs.ext4", "-q", "-F", "-m", "0", image])
-    volume = Volume(mountpoint, str(image), run(["losetup", "--find", "--show", image]).stdout.strip())
+    run(["mkfs.ext4", "-q", "-F", "-m", "0", *(breakable.FORMAT_OPTIONS if can_break else ()), image])
+    device = breakable.loop_over(breakable.serve(image) if can_break else image, direct=can_break)
+    volume = Volume(mountpoint, str(image), device, can_break)
     # The device is opened outside and passed by number: the host's /dev has no loop devices.
     number = run(["lsblk", "--noheadings", "--nodeps", "--output", "MAJ:MIN", volume.device]).stdout.strip()
     major, _, minor = number.partition(":")
@@ -42,7 +51,7 @@ def add(lab: LabRecord, host: str, mountpoint: str, mib: int) -> None:
     run(inside(lab, host, ["mount", "-t", "ext4", node, mountpoint]))
     lab.hosts[host].volumes.append(volume)
     lab.save()
-    say(f"{host} has {mib} MiB of its own at {mountpoint}")
+    say(f"{host} has {mib} MiB of its own at {mountpoint}{', on a disk that can be broken' if can_break else ''}")
 
 
 def attach(paths: HostPaths, volume: Volume) -> None:
@@ -86,6 +95,17 @@ def fill(lab: LabRecord, host: str, path: str, leave_mib: int) -> int:
 def unfill(lab: LabRecord, host: str, path: str) -> None:
     """Give the space back."""
     run(inside(lab, host, ["rm", "-f", f"{path.rstrip('/')}/{FILLER}"]))
+
+
+def break_disk(lab: LabRecord, host: str, mountpoint: str, how: str, kib_s: int = 0) -> None:
+    """Let the disk below a volume fail; see breakable.HOWS. An empty `how` mends it."""
+    found = [volume for volume in lab.hosts[lab.host(host).name].volumes if volume.mountpoint == mountpoint]
+    if not found or not found[0].can_break:
+        raise LabError(
+            f"{mountpoint} on {host} is no volume that can be broken",
+            f"make one first: tests/lab/lab volume {host} {mountpoint} --breakable{lab.flag}",
+        )
+    breakable.set_fault(Path(found[0].image), how, kib_s)
 
 
 def _space(lab: LabRecord, host: str, path: str) -> tuple[int, int]:

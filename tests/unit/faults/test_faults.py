@@ -7,16 +7,25 @@
 from __future__ import annotations
 
 import random
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import pytest
 
 from ansible_collections.kvmops.fleet.tests.faults import page
-from ansible_collections.kvmops.fleet.tests.faults.catalogue import FAULTS, REFUSED, chosen
+from ansible_collections.kvmops.fleet.tests.faults.campaign import folders_of, pool_of
+from ansible_collections.kvmops.fleet.tests.faults.catalogue import (
+    ELSEWHERE,
+    FAULTS,
+    HERE,
+    REFUSED,
+    THERE,
+    Fault,
+    chosen,
+)
 from ansible_collections.kvmops.fleet.tests.faults.inject import INJECTIONS
-from ansible_collections.kvmops.fleet.tests.faults.judge import Round
+from ansible_collections.kvmops.fleet.tests.faults.judge import Round, judge_told
 from ansible_collections.kvmops.fleet.tests.faults.refusals import OBSTACLES
-from ansible_collections.kvmops.fleet.tests.faults.scene import Moment, draw, reached
+from ansible_collections.kvmops.fleet.tests.faults.scene import FRAIL, Moment, draw, reached
 from ansible_collections.kvmops.fleet.tests.faults.watch import (
     ABSENT,
     ENDING,
@@ -102,6 +111,38 @@ def test_the_catalogue_can_be_done() -> None:
         assert fault.inject in (OBSTACLES if fault.kind == REFUSED else INJECTIONS), fault.id
         assert fault.ids or fault.says or not fault.fails or fault.clean is False, fault.id
     assert len([fault for fault in FAULTS if fault.worst]) == 10
+
+
+def test_a_broken_disk_is_the_one_that_the_fault_names() -> None:
+    images = "/var/lib/libvirt/images"
+    assert folders_of(Fault("X", "", "fill")) == (images, images)
+    assert folders_of(Fault("X", "", "fill", small=True)) == (images, "/srv/small")
+    assert folders_of(Fault("X", "", "no_reads", frail=HERE)) == (FRAIL, images)
+    assert folders_of(Fault("X", "", "no_writes", frail=THERE)) == (images, FRAIL)
+    assert (pool_of(images), pool_of(FRAIL)) == ("default", "frail")
+    reads = [fault.id for fault in FAULTS if fault.inject == "no_reads"]
+    assert reads == [fault.id for fault in FAULTS if fault.frail == HERE]
+
+
+def test_no_fault_is_both_done_and_excused() -> None:
+    excused = {number for numbers, why in ELSEWHERE for number in numbers.split(", ")}
+    assert not excused & {fault.id.rstrip("abc") for fault in FAULTS}
+
+
+@pytest.mark.parametrize(
+    ("ids", "seen", "wrong"),
+    [(["probe-gap"], 9000, 0), ([], 9000, 1), (["probe-gap"], 80, 1), (["probe-gap"], None, 1)],
+)
+def test_a_gap_has_to_be_told(ids: List[str], seen: Optional[int], wrong: int) -> None:
+    fault = Fault("X", "", "mute", owner=THERE, fails=False, told=("probe-gap",), args={"probe": {"type": "icmp"}})
+    result = {
+        "concerns": [{"id": one} for one in ids],
+        "metrics": {"downtime_ms": 90, "downtime_seen_ms": seen},
+        "summary": ["web1 moved."],
+    }
+    one = Round("X", 1, "trixie,bookworm")
+    judge_told(one, fault, result)
+    assert len(one.wrong) == wrong and one.message == "web1 moved."
 
 
 def test_faults_by_name() -> None:

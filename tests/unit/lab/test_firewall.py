@@ -40,5 +40,15 @@ def test_losses_are_counted_in_tenths_of_a_per_cent():
     assert len(rules(Fault("drop", "kvm3", "5 both"))) == 2
 
 
+def test_a_mute_host_announces_nothing_and_the_switch_learns_nothing():
+    announcements = [
+        'iifname "kvm2" ether type { arp, 0x8035 } counter drop',
+        'iifname "kvm2" meta l4proto ipv6-icmp counter drop',
+    ]
+    assert rules(Fault("mute", "kvm2", "")) == announcements
+    text = render([Fault("mute", "kvm2", "")])
+    assert announcements[0] in text.split("chain prerouting")[1].split("chain forward")[0]
+
+
 def test_faults_add_up():
     assert len(rules(Fault("cut", "kvm1", "all both kvm2"), Fault("drop", "kvm1", "5 one"))) == 3

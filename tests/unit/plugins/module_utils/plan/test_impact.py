@@ -69,6 +69,28 @@ def test_a_guest_that_never_comes_back_has_an_open_gap() -> None:
     assert [concern.id for concern in concerns(TCP, seen, "web1")] == ["probe-silent-after"]
 
 
+def test_a_gap_that_outlasts_the_move_is_told() -> None:
+    late = record(pause_at=900, pause=1500, end=1100, lost=True)
+    assert concerns(TCP, late, "web1") == (), "how long it stood still is not known"
+    (concern,) = concerns(TCP, late, "web1", 100)
+    assert (concern.id, concern.level) == ("probe-gap", "warning")
+    assert "stood still for 100 ms" in concern.detail and "only 1.4 s later" in concern.detail
+    assert "RARP" in concern.remedy
+
+
+@pytest.mark.parametrize(
+    ("pause_at", "pause", "end", "downtime"),
+    [
+        (900, 1500, 2500, 1490),  # it stood still for all of it
+        (900, 1500, 2600, 100),  # over before the move was: something slowed the guest down
+        (3000, 1500, 1000, 100),  # began after the move
+        (900, 900, 1100, 100),  # as late as a busy client is
+    ],
+)
+def test_other_gaps_are_not(pause_at: int, pause: int, end: int, downtime: int) -> None:
+    assert concerns(TCP, record(pause_at, pause, end, lost=True), "web1", downtime) == ()
+
+
 def test_a_silent_guest_is_a_concern_and_no_number() -> None:
     for shots in ((), (Shot(-10.0), Shot(10.0, 1.0))):
         seen = Record(20, 1000.0, shots, "Connection refused")

@@ -12,12 +12,14 @@ from typing import Optional
 import pytest
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import DomainStatus
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Sample
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement import (
     ABSENT,
     BROKEN,
     BROKEN_OFF,
     FETCHING,
     HALVES,
+    LINGERS,
     LOST,
     MOVED,
     SILENT,
@@ -27,10 +29,13 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement impor
     STOPPED_THERE,
     TWICE,
     UNKNOWN,
+    UNSETTLED,
     advice,
+    cause,
     may_take_back,
     told,
     verdict,
+    with_reason,
     word_of,
 )
 
@@ -116,3 +121,54 @@ def test_advice_reads_libvirts_words() -> None:
     ended = "operation failed: job 'migration out' failed: Cannot read from TLS channel: The TLS connection was non-properly terminated."
     assert "QEMU on the destination" in advice(ended)
     assert "Somebody ended the job" in advice("operation aborted: job 'migration out' canceled by client")
+
+
+def test_a_disk_that_failed_is_named_with_its_side() -> None:
+    words = "operation failed: migration of disk vda failed: Input/output error"
+    read = advice(words, "kvm1", "kvm2", [("vda", "read"), ("vdb", "write")])
+    assert read.startswith("Disk vda could not be read on kvm1") and "kvm2" not in read and "run again" in read
+    write = advice(words, "kvm1", "kvm2", [("", "write")])
+    assert "disk vda could not be written on kvm2" in write and "kvm1" not in write
+    assert "QEMU on the destination" in write, "it looks the same when that was killed"
+    unknown = advice(words, "kvm1", "kvm2")
+    assert "read on kvm1" in unknown and "written on kvm2" in unknown and unknown.endswith("then run again.")
+    full = advice("migration of disk vda failed: No space left on device", "kvm1", "kvm2", [("vda", "write")])
+    assert "Free room" in full
+
+
+def test_libvirts_words_of_another_matter_do_not_hide_the_disk() -> None:
+    """libvirt 11.3 tells of the connection that it closes after the copy failed."""
+    words, last = "End of file while reading data: : Input/output error", Sample(0, "disk", 0, 0, 0, 12.2, 51.8)
+    told_of = cause(words, [("vdb", "write")], last)
+    assert told_of == "the copy of disk vdb failed (when about 12 of 64 MiB of disks were copied); libvirt: " + words
+    assert advice(words, "kvm1", "kvm2", [("vdb", "write")]).startswith(
+        "The copy of disk vdb could not be written on kvm2"
+    )
+    assert cause(words, [], last) == words and "daemon" in advice(words, "kvm1", "kvm2")
+    gone = "internal error: QEMU unexpectedly closed the monitor (vm='web1')"
+    assert advice(gone, "kvm1", "kvm2", [("vda", "write")]).startswith("QEMU on the destination")
+
+
+def test_words_that_name_the_disk_are_left_as_they_are() -> None:
+    words = "operation failed: migration of disk vda failed: Input/output error"
+    assert cause(words, [("vda", "read")], None) == words
+    assert cause(words, [], Sample(0, "memory")) == words
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "reason", "expected"),
+    [
+        ("running", "paused", "migration", LINGERS),
+        ("running", "paused", None, TWICE),
+        ("running", "running", None, TWICE),
+        ("paused", "paused", "migration", TWICE),
+        ("running", ABSENT, "migration", STAYED),
+        ("shutoff", "paused", "migration", MOVED),
+    ],
+)
+def test_a_half_that_never_ran_is_no_second_guest(here: str, there: str, reason: Optional[str], expected: str) -> None:
+    assert with_reason(verdict(here, there), here, reason) == expected
+    if expected == LINGERS:
+        where, remedy = told(LINGERS, here, there, "kvm1", "kvm2")
+        assert "the guest is running on kvm1 as before; its half on kvm2" in where and "Run again" in remedy
+        assert LINGERS in UNSETTLED and not may_take_back(here, there)
