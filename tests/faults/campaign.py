@@ -137,8 +137,9 @@ def _refused(one: Round, fault: Fault, scene: Scene) -> None:
         before = everything(scene)
         told = scene.lab.play(HERE, [Task("kvm_migrate", scene.args, check, may_fail=True) for check in (True, False)])
         one.insist(everything(scene) == before, "something was changed")
-        one.insist(len(told) == 2 and all(result.get("failed") for result in told), "it was not refused")
-        for result in told:
+        refusals = told[fault.late :]
+        one.insist(len(told) == 2 and all(result.get("failed") for result in refusals), "it was not refused")
+        for result in refusals:
             ids = [concern["id"] for concern in result.get("concerns", ())]
             one.insist(set(fault.ids) <= set(ids), "refused with %s: %s" % (ids, result.get("msg")))
         judge_message(one, replace(fault, fails=True), told[-1])

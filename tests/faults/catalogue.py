@@ -27,7 +27,7 @@ class Fault:
     small: the disk goes to a file system of 120 MiB. frail: the host on which the disk lies on such a file system, on a disk
     that can be broken. cache: QEMU's, of the guest's disk. told: the concerns that a move has to tell of which succeeds.
     cmdline: of the guest. link: the rate of the source's link. args: of the task.
-    ids: the concerns with which it is refused.
+    ids: the concerns with which it is refused. late: only the real run finds it, as it takes reading whole images.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Fault:
     link: Optional[str] = None
     args: Mapping[str, Any] = field(default_factory=dict)
     ids: Sequence[str] = ()
+    late: bool = False
 
 
 _STAYED = ("move web1 live to kvm2", STAYS, RUN_AGAIN)
@@ -269,9 +270,14 @@ FAULTS: Tuple[Fault, ...] = (
         says=("RUNS ON BOTH kvm1 AND kvm2",),
     ),
     Fault("M24", "the destination has too little memory", "much_memory", kind=REFUSED, ids=("memory-short",)),
-    Fault("M26", "the target disk is there, and smaller", "smaller_disk", kind=REFUSED, ids=("target-disk-exists",)),
+    Fault("M26", "the target disk is there, and smaller", "smaller_disk", kind=REFUSED, ids=("target-disk-differs",)),
     Fault(
-        "M27", "the target disk is there, with other content", "other_disk", kind=REFUSED, ids=("target-disk-exists",)
+        "M27",
+        "the target disk is there, as long and with other content",
+        "other_disk",
+        kind=REFUSED,
+        late=True,
+        says=("verify /var/lib/libvirt/images/web1.qcow2", "kvm2", "SHA-256", "source is untouched", RUN_AGAIN),
     ),
     Fault("M29", "a disk said to be shared is not there", "not_shared", kind=REFUSED, ids=("disk-not-shared",)),
     Fault("M33", "the destination lacks the CPU model", "cpu", kind=REFUSED, ids=("cpu-missing",)),
