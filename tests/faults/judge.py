@@ -125,7 +125,8 @@ def everything(scene: Scene) -> Dict[str, str]:
     script = (
         "virsh -q list --all; for d in $(virsh -q list --all --name); do virsh -q dumpxml $d; virsh -q snapshot-list $d; done;"
         "virsh -q net-list --all; virsh -q pool-list --all; virsh -q vol-list default;"
-        "find /var/lib/libvirt/images /var/lib/libvirt/qemu/nvram -type f -exec sha256sum {} + | sort; ls -a /run/kvmops /var/lib/kvmops/journal"
+        "find /var/lib/libvirt/images /var/lib/libvirt/qemu/nvram -type f -exec sha256sum {} + | sort;"
+        "find /run/kvmops /var/lib/kvmops/journal -type f | sort"
     )
     return {host: scene.lab.sh(host, "sh", "-c", script, check=False) for host in (HERE, THERE)}
 
