@@ -25,7 +25,7 @@ class Fault:
     fails: whether the task does; None leaves that open. says: what its message must hold, each a pattern.
     clean: whether nothing may be left before the second run. follows: the second run begins at once, while the move goes on.
     small: the disk goes to a file system of 120 MiB. frail: the host on which the disk lies on such a file system, on a disk
-    that can be broken. cache: QEMU's, of the guest's disk. told: the concerns that a move has to tell of which succeeds.
+    that can be broken. cache: QEMU's, of the guest's disk. told: concerns of which a move that succeeds has to tell one.
     cmdline: of the guest. link: the rate of the source's link. args: of the task.
     ids: the concerns with which it is refused. late: only the real run finds it, as it takes reading whole images.
     """
@@ -210,7 +210,8 @@ FAULTS: Tuple[Fault, ...] = (
         "mute",
         owner=THERE,
         fails=False,
-        told=("probe-gap",),
+        # Silent for as long as the probe looks, when nobody asks for the guest's address meanwhile.
+        told=("probe-gap", "probe-silent-after"),
         args={"probe": {"type": "icmp", "address": "10.77.0.101", "after_s": 20}},
     ),
     Fault(
