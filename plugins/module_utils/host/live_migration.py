@@ -214,6 +214,7 @@ def sample_of(dom: Any, at_ms: int) -> Optional[Sample]:
         return None
     if stats.get("type", 0) == 0:
         return None
+    page_mib = stats.get("memory_page_size", 4096) / MIB
     return Sample(
         at_ms=at_ms,
         phase=_phase(stats),
@@ -225,8 +226,9 @@ def sample_of(dom: Any, at_ms: int) -> Optional[Sample]:
         disk_rate_mib_s=round(stats.get("disk_bps", 0) / MIB, 2),
         iteration=stats.get("memory_iteration", 0),
         memory_normal_mib=round(stats.get("memory_normal_bytes", 0) / MIB, 2),
-        dirty_mib_s=round(stats.get("memory_dirty_rate", 0) * stats.get("memory_page_size", 4096) / MIB, 2),
+        dirty_mib_s=round(stats.get("memory_dirty_rate", 0) * page_mib, 2),
         throttle_percent=stats.get("auto_converge_throttle", 0),
+        memory_empty_mib=round(stats.get("memory_constant", 0) * page_mib, 2),
     )
 
 

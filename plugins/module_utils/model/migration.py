@@ -173,8 +173,9 @@ class DiskMove:
 class Sample:
     """The job at one moment. at_ms: since the start. phase: setup, disk, memory. Remaining and processed: MiB. Rates: MiB/s.
 
-    memory_processed_mib: on the wire; memory_normal_mib: pages with content, before compression. dirty_mib_s: as QEMU sees
-    it from round to round. throttle_percent: how much auto-converge slows the guest down now.
+    memory_processed_mib: on the wire; memory_normal_mib: pages with content, before compression; memory_empty_mib: pages
+    without, which go as a mark each. dirty_mib_s: as QEMU sees it from round to round. throttle_percent: how much
+    auto-converge slows the guest down now.
     """
 
     at_ms: int
@@ -189,11 +190,17 @@ class Sample:
     memory_normal_mib: float = 0.0
     dirty_mib_s: float = 0.0
     throttle_percent: int = 0
+    memory_empty_mib: float = 0.0
 
     @property
     def sent_mib(self) -> float:
         """Pages of the guest's memory that went over, before compression."""
         return self.memory_normal_mib or self.memory_processed_mib
+
+    @property
+    def passed_mib(self) -> float:
+        """Pages that need no more sending, unless the guest writes to them."""
+        return self.sent_mib + self.memory_empty_mib
 
     def as_dict(self) -> Dict[str, Any]:
         return dict(self.__dict__)

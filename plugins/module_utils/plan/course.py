@@ -35,7 +35,8 @@ class Course:
 
     rung: on the ramp; allowed_ms: what QEMU was allowed last. turn: in at_stall; waited: stalls in that turn; since_mib:
     sent when it began. ended: pause, postcopy or abort, once done. shared: the bandwidth was set to its share. buffered_mib:
-    on its way in sockets, which QEMU does not count.
+    on its way in sockets, which QEMU does not count. written_packs_by: how many times smaller compression makes what the guest
+    writes; None when nothing is compressed, or that is not known.
     """
 
     schedule: Schedule
@@ -53,6 +54,7 @@ class Course:
     ended: Optional[str] = None
     shared: bool = False
     buffered_mib: float = 0.0
+    written_packs_by: Optional[float] = None
 
     def ending(self, how: str) -> Course:
         """The same, ended from outside."""
@@ -67,9 +69,23 @@ class Course:
         return self.marks[-1].remaining_mib
 
     @property
+    def again_mib_s(self) -> Optional[float]:
+        """Memory the guest has written to, sent per second. In the first round mostly other memory goes, which may compress
+        better; from then on it is seen."""
+        wire = self.rates.wire_mib_s
+        if self.written_packs_by is None or wire is None or len(self.marks) > 2:
+            return self.rates.pages_mib_s
+        return wire * self.written_packs_by
+
+    @property
+    def compression(self) -> float:
+        """How many MiB of that memory one MiB on the wire holds; at least 1."""
+        return max(1.0, (self.again_mib_s or 0.0) / (self.rates.wire_mib_s or 1.0))
+
+    @property
     def stop_ms(self) -> Optional[float]:
         """How long the guest would stand still if it were stopped at this sync (F5), as QEMU expects it."""
-        rate = self.rates.pages_mib_s
+        rate = self.again_mib_s
         return self.remaining_mib / rate * 1000 if rate else None
 
     @property
@@ -86,6 +102,7 @@ def begin(
     limited: bool = False,
     throttled: bool = False,
     connections: int = 0,
+    written_packs_by: Optional[float] = None,
 ) -> Course:
     """Before the start. limited: the bandwidth is set already, so that its share need not be measured.
 
@@ -99,6 +116,7 @@ def begin(
         allowed_ms=ramp(schedule)[0],
         shared=limited,
         buffered_mib=BUFFERED_MIB * connections,
+        written_packs_by=written_packs_by,
     )
 
 
@@ -114,7 +132,7 @@ def is_synced(last: Optional[Sample], sample: Sample) -> bool:
 def look(course: Course, sample: Sample, synced: bool) -> Course:
     last, marks = course.last, course.marks
     if synced:
-        marks = _kept(marks) + (Mark(sample.sent_mib, _remained(last, sample)),)
+        marks = _kept(marks) + (_mark(course, sample),)
     return replace(
         course,
         rates=course.rates.with_sample(sample),
@@ -124,15 +142,24 @@ def look(course: Course, sample: Sample, synced: bool) -> Course:
     )
 
 
-def _remained(last: Optional[Sample], sample: Sample) -> float:
-    """At the sync. When rounds are shorter than the time between two samples, the sample shows any moment of one.
+def _mark(course: Course, sample: Sample) -> Mark:
+    """At the sync, which was some time before the sample: what was sent since then is counted back.
 
-    What was sent since the last sample was sent in so many rounds; that is what one of them had to send.
+    Up to the sync QEMU sent what it knew of, but for what it is allowed to leave for the stop. What the first round left is
+    other memory than the guest writes to, so it says nothing of the rounds to come, and is not counted.
     """
+    last = course.last
     if last is None or last.phase != "memory":
-        return sample.memory_remaining_mib
-    rounds = max(1, sample.iteration - last.iteration) + 1
-    return max(sample.memory_remaining_mib, (sample.sent_mib - last.sent_mib) / rounds)
+        return Mark(sample.sent_mib, sample.memory_remaining_mib)
+    sent = sample.sent_mib - last.sent_mib
+    if sample.iteration - last.iteration > 1:
+        # Rounds are shorter than the time between two samples, which show any moment of one: what was sent went in so many.
+        rounds = sample.iteration - last.iteration + 1
+        return Mark(sample.sent_mib, max(sample.memory_remaining_mib, sent / rounds))
+    left = min(last.memory_remaining_mib, (course.rates.wire_mib_s or 0.0) * course.allowed_ms / 1000.0)
+    since = max(0.0, sample.passed_mib - last.passed_mib - (last.memory_remaining_mib - left))
+    other = left if len(course.marks) == 1 else 0.0
+    return Mark(sample.sent_mib - min(sent, since), max(0.0, sample.memory_remaining_mib + since - other))
 
 
 def _sent(sample: Sample) -> Tuple[float, float]:
@@ -161,5 +188,5 @@ def is_stalled(course: Course) -> bool:
 
 def is_hopeless(course: Course) -> bool:
     """The guest writes at least as fast as memory is sent: no number of further rounds helps (F3 needs d < R)."""
-    rate = course.rates.settled_pages_mib_s
+    rate = course.again_mib_s if course.rates.is_settled else None
     return rate is not None and course.dirty_mib_s is not None and course.dirty_mib_s >= rate

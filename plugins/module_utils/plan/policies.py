@@ -36,7 +36,7 @@ POLICIES: Dict[str, Schedule] = {
         throttle_start_percent=20,
         throttle_step_percent=10,
         bandwidth_share_percent=100,
-        stall_window=1.0,
+        stall_window=0.5,
         patience=12,
         at_stall=(EXTEND, POSTCOPY, ABORT),
     ),

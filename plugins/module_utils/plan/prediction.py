@@ -122,8 +122,13 @@ def _rate(link: float, task: Task, chosen: Chosen) -> float:
 def _as_sent(task: Task, chosen: Chosen) -> Guest:
     """What the guest writes may compress less than the rest: for the link it is as if it wrote more."""
     written, working_set = task.written_mib_s or task.dirty_mib_s or 0.0, working_set_of(task)
-    more = _ratio_of(task) / (task.written_compresses_by or _ratio_of(task)) if _is_packed(chosen) else 1.0
+    more = _ratio_of(task) / (written_packs_by(task, chosen) or _ratio_of(task))
     return Guest(task.memory_mib, written * more, working_set * more)
+
+
+def written_packs_by(task: Task, chosen: Chosen) -> Optional[float]:
+    """How many times smaller what the guest writes goes over the link. None: not known, or nothing is compressed."""
+    return task.written_compresses_by if _is_packed(chosen) else None
 
 
 def _ratio_of(task: Task) -> float:

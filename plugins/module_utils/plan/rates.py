@@ -49,19 +49,12 @@ class Rates:
         )
 
     @property
-    def settled_pages_mib_s(self) -> Optional[float]:
-        return self.pages_mib_s if self.seen >= SETTLED else None
+    def is_settled(self) -> bool:
+        return self.seen >= SETTLED
 
     @property
     def settled_wire_mib_s(self) -> Optional[float]:
-        return self.wire_mib_s if self.seen >= SETTLED else None
-
-    @property
-    def compression(self) -> float:
-        """How many MiB of memory one MiB on the wire holds; at least 1."""
-        if not self.pages_mib_s or not self.wire_mib_s:
-            return 1.0
-        return max(1.0, self.pages_mib_s / self.wire_mib_s)
+        return self.wire_mib_s if self.is_settled else None
 
 
 def _smooth(old: Optional[float], new: float) -> float:

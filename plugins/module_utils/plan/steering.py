@@ -106,7 +106,7 @@ def _at_stall(course: Course) -> Tuple[Course, Tuple[Act, ...]]:
         return course, ()
     if action != EXTEND and _will_the_ramp_do(course):
         return course, ()
-    act = _act(course, action)
+    act = _act(course, action, stalled and course.waited + 1 >= course.schedule.patience)
     if act is not None:
         return _done(course, act)
     if stalled:
@@ -134,11 +134,11 @@ def _action(course: Course) -> str:
     return actions[course.turn] if course.turn < len(actions) else ABORT
 
 
-def _act(course: Course, action: str) -> Optional[Act]:
-    """The action, if this is the moment for it: a local minimum, and a stop within the bound."""
+def _act(course: Course, action: str, is_last_chance: bool) -> Optional[Act]:
+    """The action, if this is the moment for it: a local minimum, or the end of the patience; and a stop within the bound."""
     if action == ABORT:
         return Act(ABORT, _given_up(course)) if course.waited >= course.schedule.patience else None
-    if course.remaining_mib > NEAR * course.best_mib:
+    if course.remaining_mib > NEAR * course.best_mib and not is_last_chance:
         return None
     if action == POSTCOPY:
         return Act(POSTCOPY, _seen(course))
@@ -151,7 +151,7 @@ def _act(course: Course, action: str) -> Optional[Act]:
     if action == PAUSE:
         return Act(PAUSE, why)
     # QEMU divides pages by what goes over the wire; when that is compressed, it expects a longer stop than there will be.
-    value = int(min(max(stop, course.allowed_ms) * MARGIN, most) * course.rates.compression)
+    value = int(min(max(stop, course.allowed_ms) * MARGIN, most) * course.compression)
     return Act(EXTEND, why, value) if value > course.allowed_ms else None
 
 
@@ -163,7 +163,7 @@ def _done(course: Course, act: Act) -> Tuple[Course, Tuple[Act, ...]]:
 
 
 def _seen(course: Course) -> str:
-    rates = "%.1f MiB/s are sent" % (course.rates.pages_mib_s or 0.0)
+    rates = "%.1f MiB/s are sent" % (course.again_mib_s or 0.0)
     if course.dirty_mib_s is not None and is_hopeless(course):
         rates += ", %.1f MiB/s written" % course.dirty_mib_s
     return "%.1f MiB remain (least so far: %.1f), %s" % (course.remaining_mib, course.best_mib, rates)

@@ -10,7 +10,7 @@ from typing import List, Optional, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Sample, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import ABORT, PAUSE, POSTCOPY, Act
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import overdue
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import overdue, prediction
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.course import Course, begin
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.steering import steer
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.way import Way
@@ -30,6 +30,7 @@ class Pilot:
             limited=way.chosen.bandwidth_mib_s is not None,
             throttled=way.chosen.auto_converge,
             connections=max(1, way.chosen.connections),
+            written_packs_by=prediction.written_packs_by(way.task, way.chosen),
         )
 
     def steer(self, sample: Optional[Sample], elapsed_s: float) -> Sequence[Act]:

@@ -36,11 +36,13 @@ def verdicts(measured: Measured) -> List[Verdict]:
 def _overhead(measured: Measured) -> List[Verdict]:
     goal = "A run takes at most %.1f s beside the move" % OVERHEAD_S
     idle = measured.get("idle")
-    if idle is None:
+    ours = idle.numbers("balanced", figures.over_s) if idle else []
+    virsh = idle.numbers("default", figures.over_s) if idle else []
+    if not ours:
         return [Verdict(goal, "not measured", None)]
-    ours = idle.numbers("balanced", figures.over_s)
-    virsh = idle.numbers("default", figures.over_s)
-    found = "%.2f s (worst %.2f s); virsh: %.2f s" % (middle(ours), max(ours), middle(virsh))
+    found = "%.2f s (worst %.2f s)" % (middle(ours), max(ours))
+    if virsh:
+        found += "; virsh: %.2f s" % middle(virsh)
     return [Verdict(goal, found, middle(ours) <= OVERHEAD_S)]
 
 
@@ -54,6 +56,9 @@ def _all_end(measured: Measured) -> List[Verdict]:
             told.append(Verdict(goal, "not measured", None))
             continue
         arrived = [(one, move) for one, move in moves if move["moved"]]
+        if not arrived:
+            told.append(Verdict(goal, "0 of %d arrived" % len(moves), False))
+            continue
         passes = [(figures.total_s(move) or 0) / one.pass_s for one, move in arrived]
         pauses = [move["pause_ms"] / move["told"]["schedule"]["pause_most_ms"] for dummy, move in arrived]
         found = "%d of %d arrived, in %.2f passes (worst %.2f), the stop at most %.0f %% of the declared" % (
@@ -75,13 +80,14 @@ def _pause(measured: Measured) -> List[Verdict]:
             PAUSE_RATIO,
         )
         moves = half.of(who) if half else []
-        if not half or not moves:
+        shares = half.ratios(who, "doubling", figures.pause_ms) if half else []
+        if not shares:
             told.append(Verdict(goal, "not measured", None))
             continue
         most = [
             move for move in moves if move["pause_ms"] <= move["told"]["schedule"]["pause_most_ms"] + PAUSE_SLACK_MS
         ]
-        share = middle(half.ratios(who, "doubling", figures.pause_ms))
+        share = middle(shares)
         found = "%d of %d within, %.2f of doubling's" % (len(most), len(moves), share)
         told.append(Verdict(goal, found, len(most) >= PAUSES_WITHIN * len(moves) and share <= PAUSE_RATIO))
     return told
@@ -144,9 +150,9 @@ def _encrypted(measured: Measured) -> List[Verdict]:
 def _of_one(
     measured: Measured, name: str, who: Tuple[str, str], goal: str, is_good: Callable[[float], bool]
 ) -> Verdict:
-    if name not in measured:
+    ratios = measured[name].ratios(*who, figures.total_s) if name in measured else []
+    if not ratios:
         return Verdict(goal, "not measured", None)
-    ratios = measured[name].ratios(*who, figures.total_s)
     found = "%.2f (%.2f to %.2f)" % (middle(ratios), min(ratios), max(ratios))
     return Verdict(goal, found, is_good(middle(ratios)))
 

@@ -22,10 +22,11 @@ FILL, LINE, TEXT = "#4878a8", "#999999", "#333333"
 def write(one: Figures, folder: Path) -> Optional[str]:
     """The name of the file; None when this scenario has none."""
     moves = [_middle(one, who) for who in one.scenario.contenders if one.of(who)]
-    if one.name not in DRAWN or not moves:
+    paced = [move for move in moves if "pace" in move]
+    if one.name not in DRAWN or not paced:
         return None
     name = "migrate-%s.svg" % one.name
-    (folder / name).write_text(_drawing([move for move in moves if "pace" in move]), encoding="utf-8")
+    (folder / name).write_text(_drawing(paced), encoding="utf-8")
     return name
 
 

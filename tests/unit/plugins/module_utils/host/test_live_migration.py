@@ -47,7 +47,12 @@ class Guest:
         self._ended.wait(20)
 
     def jobStats(self, flags: int) -> Dict[str, Any]:
-        numbers = {"memory_total": 9 * MIB, "memory_processed": 2 * MIB, "memory_normal_bytes": 3 * MIB}
+        numbers = {
+            "memory_total": 9 * MIB,
+            "memory_processed": 2 * MIB,
+            "memory_normal_bytes": 3 * MIB,
+            "memory_constant": 512,
+        }
         return dict(numbers, type=2, memory_dirty_rate=256, memory_page_size=4096, auto_converge_throttle=20)
 
     def migrateSetMaxDowntime(self, value: int, flags: int) -> None:
@@ -100,7 +105,7 @@ def test_a_job_that_does_not_end_is_left_after_a_while(monkeypatch: pytest.Monke
 def test_a_sample_holds_what_steering_asks_for() -> None:
     watched = run(Guest(), [(), [Act("abort", "enough")]])
     sample = watched.samples[0]
-    assert (sample.memory_processed_mib, sample.sent_mib) == (2, 3)
+    assert (sample.memory_processed_mib, sample.sent_mib, sample.passed_mib) == (2, 3, 5)
     assert (sample.dirty_mib_s, sample.throttle_percent) == (1, 20)
 
 

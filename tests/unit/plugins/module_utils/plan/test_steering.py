@@ -32,11 +32,12 @@ def fly(course: Course, samples: Iterable[Sample]) -> Tuple[Course, List[Act]]:
     return course, acts
 
 
-PARTS = [part / 40 for part in range(40)]
+PARTS = [part / 40 for part in range(41)]
 
 
 def rounds(remaining: List[float], first: float = 100.0, rate: float = 10.0) -> List[Sample]:
-    """A move at `rate` MiB/s: the first round sends `first`, then each what remained at its sync; forty samples a round."""
+    """A move at `rate` MiB/s: the first round sends `first`, then each what remained at its sync; forty samples a round, the
+    last of which shows all of it sent."""
     samples: List[Sample] = []
     sent, at = 0.0, 0.0
     for number, size in enumerate([first, *remaining], 1):
@@ -62,11 +63,11 @@ def test_the_ramp_goes_up_one_small_step_a_round() -> None:
 
 
 def test_no_stall_before_the_window_is_over() -> None:
-    """The window is what remains, sent once more; a second sync within it proves nothing."""
-    early = [*rounds([10]), moment(11.0, 104, 10, 3), moment(11.3, 106, 10, 4)]
-    _course, acts = fly(begin(PLAIN), early)
+    """The window is what remains, sent so many times more; a sync within it proves nothing."""
+    twice = replace(PLAIN, stall_window=2.0)
+    _course, acts = fly(begin(twice), rounds([10, 10]))
     assert acts == []
-    _course, acts = fly(begin(PLAIN), [*early, moment(12.1, 121, 10, 5)])
+    _course, acts = fly(begin(twice), rounds([10, 10, 10]))
     assert [act.what for act in acts] == ["extend"]
 
 
@@ -75,6 +76,33 @@ def test_less_by_more_than_four_percent_is_no_stall() -> None:
     assert acts == []
     _course, acts = fly(begin(PLAIN), rounds([10, 9.8]))
     assert [act.what for act in acts] == ["extend"]
+
+
+def marks_of(samples: Iterable[Sample]) -> List[Tuple[float, float]]:
+    course, _acts = fly(begin(replace(PLAIN, downtime_top_ms=50)), samples)
+    return [(round(mark.sent_mib, 1), round(mark.remaining_mib, 1)) for mark in course.marks]
+
+
+FIRST = [moment(at / 4, at * 2.5, 100 - at * 2.5, 1) for at in range(39)]
+
+
+def test_a_look_that_comes_late_is_counted_back_to_the_sync() -> None:
+    """2.5 MiB go between two looks. QEMU, allowed 50 ms, looks for written pages when 0.5 MiB are left."""
+    late = [moment(9.75, 97.5, 2.5, 1), moment(10.0, 100, 29.5 + 0.5, 2)]
+    assert marks_of([*FIRST, *late])[1:] == [(99.5, 30.0)]
+    later = [*late, moment(12.75, 127.5, 2.5, 2), moment(13.0, 130, 29.5, 3)]
+    assert marks_of([*FIRST, *later])[1:] == [(99.5, 30.0), (129.5, 30.0)]
+
+
+def test_empty_pages_that_passed_meanwhile_are_counted_back_too() -> None:
+    empty = [replace(sample, memory_remaining_mib=sample.memory_remaining_mib + 40) for sample in FIRST]
+    late = [moment(9.75, 97.5, 42.5, 1), moment(10.0, 100, 29.5, 2, memory_empty_mib=40.0)]
+    assert marks_of([*empty, *late])[1:] == [(99.5, 29.5)]
+
+
+def test_rounds_shorter_than_two_looks_are_told_by_what_they_sent() -> None:
+    short = [moment(9.75, 97.5, 2.5, 1), moment(10.0, 100, 0.2, 6)]
+    assert marks_of([*FIRST, *short])[1:] == [(100, 0.4)]
 
 
 def test_a_stop_that_fits_is_allowed_with_some_room() -> None:
@@ -109,6 +137,20 @@ def test_it_waits_for_a_local_minimum() -> None:
     assert [act.what for act in acts] == ["extend"]
 
 
+def test_a_low_that_does_not_come_again_is_not_waited_for_in_vain() -> None:
+    """The last of the patience goes to a stop that fits, not to giving up."""
+    quarter = begin(PLAIN)
+    assert quarter.schedule.patience == 1
+    _course, acts = fly(quarter, rounds([10, 14]))
+    assert [act.what for act in acts] == ["extend"] and "14.0 MiB remain (least so far: 10.0)" in acts[0].why
+    _course, acts = fly(begin(replace(PLAIN, patience=3), throttled=True), rounds([10, 14, 14]))
+    assert acts == []
+    _course, acts = fly(begin(replace(PLAIN, patience=3), throttled=True), rounds([10, 14, 14, 14]))
+    assert [act.what for act in acts] == ["extend"]
+    _course, acts = fly(begin(PLAIN), rounds([10, 21, 21, 21]))
+    assert "extend" not in [act.what for act in acts], "it would be longer than declared"
+
+
 def test_an_estimate_needs_a_rate() -> None:
     _course, acts = fly(begin(PLAIN), [moment(0, 0, 10, 1), moment(1, 0, 10, 2), moment(2, 0, 10, 3)])
     assert acts == []
@@ -129,6 +171,29 @@ def test_what_cannot_converge_is_not_waited_for() -> None:
     assert acts == []
 
 
+def packed(samples: List[Sample], times: float) -> List[Sample]:
+    """The same, but the first round sends `times` as much memory over the same wire."""
+    first = max(sample.memory_processed_mib for sample in samples if sample.iteration == 1)
+    return [
+        replace(sample, memory_normal_mib=at * times if at <= first else first * times + at - first)
+        for sample in samples
+        for at in [sample.memory_processed_mib + 1e-6]
+    ]
+
+
+def test_what_is_written_is_judged_by_how_it_compresses_not_by_the_rest() -> None:
+    """Three MiB go for one in the first round, but what is written goes as it is: 12 MiB/s are more than the link's 10."""
+    moved = packed(rounds([10]), 3)
+    _course, acts = fly(begin(PLAIN, dirty_mib_s=12, written_packs_by=1.0), moved)
+    assert whats(acts) == [("extend", 1250)] and "sending what remains takes 1000 ms" in acts[0].why
+    _course, acts = fly(begin(PLAIN, dirty_mib_s=12), moved)
+    assert acts == []
+    _course, acts = fly(begin(PLAIN, dirty_mib_s=12, written_packs_by=2.0), moved)
+    assert acts == []
+    _course, acts = fly(begin(PLAIN, dirty_mib_s=12, written_packs_by=1.0), packed(rounds([21]), 3))
+    assert acts == [], "2100 ms would be needed, and 2000 are declared"
+
+
 def test_post_copy_only_by_consent() -> None:
     schedule = replace(PLAIN, at_stall=("postcopy",))
     course, acts = fly(begin(schedule, postcopy=True), rounds([40, 40]))
@@ -141,9 +206,9 @@ def test_post_copy_only_by_consent() -> None:
 
 def test_nothing_sent_for_a_minute_is_given_up() -> None:
     start = rounds([])
-    _course, acts = fly(begin(MUST), [*start, moment(69, 97.5, 2.5, 1)])
+    _course, acts = fly(begin(MUST), [*start, moment(70, 100, 0, 1)])
     assert acts == []
-    _course, acts = fly(begin(MUST), [*start, moment(70, 97.5, 2.5, 1)])
+    _course, acts = fly(begin(MUST), [*start, moment(70.1, 100, 0, 1)])
     assert [act.what for act in acts] == ["abort"] and "nothing was sent for 60 s" in acts[0].why
 
 
