@@ -65,6 +65,8 @@ options:
       - V(stop) is the same, with O(services) stopped before. When it fails they are started again.
       - V(poweroff) powers the machine off as soon as the images are verified and have their names. O(services) are stopped
         before, if any are given. The way back is to power it on.
+      - The task fails unless the machine took the order and then fell silent. No guest starts while somebody answers a ping at its
+        addresses.
     type: str
     choices: [none, freeze, stop, poweroff]
     default: none
@@ -232,10 +234,12 @@ passes:
   type: list
   elements: dict
 prediction:
-  description: How long the machine was expected to stand still, before it did, and what that was made of.
+  description:
+    - How long the machine was expected to stand still, before it did, and what that was made of. C(guest_s) is what fix-up and boot test
+      took at the rehearsal. At a cutover it is part of C(pause_s). Null when there was no rehearsal.
   returned: changed and not check mode
   type: dict
-  sample: {pause_s: 1.4, rest_bytes: 8388608, rate_mib_s: 80.0, beside_s: 1.3, allowed_s: 10.0}
+  sample: {pause_s: 56.4, rest_bytes: 8388608, rate_mib_s: 80.0, beside_s: 1.3, guest_s: 55.0, allowed_s: 10.0}
 pause_s:
   description: How long it stood still, in seconds. With O(takeover), until that had succeeded.
   returned: changed and not check mode

@@ -18,6 +18,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import Area
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range, merged
 
 _LOOK_EVERY_S = 0.5
+# The agent answers an order to power off before it does so.
+_ORDER_S = 20.0
 
 
 class NotThere(HostError):
@@ -92,13 +94,19 @@ class Agent:
         self.control.ask("services", start=list(services))
 
     def power_off(self) -> None:
-        """The answer may be the end of the connection. Raises Refused when the machine cannot."""
+        """It has taken the order, and goes off whatever becomes of this connection. Raises Refused when it cannot, and
+        HostError when that is not known."""
+        self.control.ask("poweroff", within_s=_ORDER_S)
+
+    def answers(self, within_s: float) -> bool:
+        """Whether it says that it is alive. When not, nothing more can be asked."""
         try:
-            self.control.ask("poweroff")
+            self.control.ask("alive", within_s=within_s)
         except Refused:
-            raise
+            return True
         except HostError:
-            pass
+            return False
+        return True
 
     def bye(self) -> None:
         with contextlib.suppress(HostError):

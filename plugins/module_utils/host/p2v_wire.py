@@ -60,6 +60,8 @@ class Channel:
         stream.settimeout(SILENCE_S)
         self._stream, self.side = stream, side
         self._number = 0
+        # Why nothing more comes: an answer that was not waited for would be taken for the next one.
+        self._dead = ""
         self._lock = threading.Lock()
         self.hello: Dict[str, Any] = {}
 
@@ -82,9 +84,10 @@ class Channel:
             raise HostError(attempted, self.side, "it belongs to another run", "Run again.")
         self.hello = told
 
-    def ask(self, word: str, **said: Any) -> Dict[str, Any]:
-        """The answer to a request without pieces. Raises HostError with the agent's words."""
+    def ask(self, word: str, within_s: float = SILENCE_S, **said: Any) -> Dict[str, Any]:
+        """The answer to a request without pieces. Raises HostError with the agent's words, or after so long a silence."""
         with self._lock:
+            self._stream.settimeout(within_s)
             number = self._send(word, said)
             kind, payload = self._read("ask for %s" % word)
             if kind != b"j":
@@ -104,12 +107,14 @@ class Channel:
                 yield self._piece(disk, payload)
 
     def _send(self, word: str, said: Dict[str, Any]) -> int:
+        if self._dead:
+            raise HostError("ask for %s" % word, self.side, self._dead, _REMEDY)
         self._number += 1
         payload = json.dumps(dict(said, do=word, id=self._number)).encode("utf-8")
         try:
             self._stream.sendall(_FRAME.pack(b"j", len(payload)) + payload)
         except OSError as error:
-            raise HostError("ask for %s" % word, self.side, _words(error), _REMEDY)
+            raise self._lost("ask for %s" % word, self._words(error))
         return self._number
 
     def _read(self, attempted: str) -> Tuple[bytes, bytes]:
@@ -125,11 +130,20 @@ class Channel:
             try:
                 count = self._stream.recv_into(left)
             except OSError as error:
-                raise HostError(attempted, self.side, _words(error), _REMEDY)
+                raise self._lost(attempted, self._words(error))
             if not count:
-                raise HostError(attempted, self.side, "the agent's connection ended", _REMEDY)
+                raise self._lost(attempted, "the agent's connection ended")
             left = left[count:]
         return bytes(parts)
+
+    def _lost(self, attempted: str, said: str) -> HostError:
+        self._dead = said
+        return HostError(attempted, self.side, said, _REMEDY)
+
+    def _words(self, error: OSError) -> str:
+        return (
+            "silence for %d s" % (self._stream.gettimeout() or 0) if isinstance(error, socket.timeout) else str(error)
+        )
 
     def _answer(self, word: str, number: int, payload: bytes) -> Dict[str, Any]:
         told = _object(payload)
@@ -186,7 +200,3 @@ def _object(payload: bytes) -> Dict[str, Any]:
     except ValueError:
         return {}
     return told if isinstance(told, dict) else {}
-
-
-def _words(error: OSError) -> str:
-    return "silence for %d s" % SILENCE_S if isinstance(error, socket.timeout) else str(error)

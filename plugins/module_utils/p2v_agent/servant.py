@@ -181,9 +181,15 @@ class Servant:
         return {}
 
     def do_poweroff(self, dummy):
+        """Answered before the machine is off; from the answer on it goes off whatever becomes of the connection."""
+        if self._frozen:
+            self._freezes.leave()
+            # Neither does the end of this agent thaw it.
+            self._frozen = False
+        else:
+            services.power_off()
         # The machine goes down with its services stopped.
         self._stopped = []
-        services.power_off(self._frozen)
         return {}
 
     def do_bye(self, request):

@@ -47,10 +47,6 @@ def command(word, name):
     processes.run(argv, PATIENCE_S)
 
 
-def power_off(frozen):
-    """Off in a moment. A frozen machine cannot shut down in order: nothing may be written any more, so nothing is lost."""
-    if frozen:
-        with open("/proc/sysrq-trigger", "w") as trigger:
-            trigger.write("o")
-    else:
-        processes.run(["systemctl", "poweroff"] if os.path.isdir(SYSTEMD) else ["shutdown", "-h", "now"], PATIENCE_S)
+def power_off():
+    """In order. A frozen machine cannot do that: see the watchdog."""
+    processes.run(["systemctl", "poweroff"] if os.path.isdir(SYSTEMD) else ["shutdown", "-h", "now"], PATIENCE_S)

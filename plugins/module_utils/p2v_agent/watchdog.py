@@ -4,8 +4,9 @@
 
 """A process of its own that freezes and thaws filesystems, and cleans up behind the agent.
 
-It thaws when it is told to, when nothing has been heard for the agreed time, and at once when the agent is gone. It
-touches no filesystem while one is frozen: its memory is locked, and the mount points are opened before.
+It thaws when it is told to, when nothing has been heard for the agreed time, and at once when the agent is gone. Told to
+leave, it switches the machine off instead, in all these cases but the first. It touches no filesystem while one is frozen:
+its memory is locked, and the mount points are opened before.
 """
 
 from __future__ import absolute_import, division, print_function
@@ -28,6 +29,12 @@ FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 # vfat and the like know no freeze.
 CANNOT = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL)
 LONGEST_S = 600
+# <Documentation/admin-guide/sysrq.rst>: "o" powers the machine off. For root it works whatever kernel.sysrq says.
+TRIGGER = "/proc/sysrq-trigger"
+# The answer is to arrive before the network is gone.
+LEAVES_AFTER_S = 1.0
+# A machine that is on after so long will not go off by itself: it serves again. The receiver gives up before that.
+STAYS_ON_S = 150
 
 
 def now():
@@ -107,8 +114,12 @@ class Freeze:
 class Watchdog:
     """The loop of the process. notes: {"instance": ..., "folder": ..., "pids": [...]}, what to clean up."""
 
-    def __init__(self, connection):
+    def __init__(self, connection, trigger=TRIGGER):
         self._connection = connection
+        self._trigger = trigger
+        # When the machine is switched off, and, opened before, what does it.
+        self._leaves_at = None
+        self._switch = None
         self._rest = b""
         self._freeze = None
         self._announced = False
@@ -118,21 +129,32 @@ class Watchdog:
         """Until the agent has closed its end, by will or by death."""
         while True:
             waited = [self._connection] + ([self._freeze.done] if self._freeze and not self._announced else [])
-            left = max(0.0, self._freeze.deadline - now()) if self._freeze else None
+            left = self._left()
             try:
                 ready = select.select(waited, [], [], left)[0]
             except (select.error, OSError, IOError) as error:
                 if error.args[0] == errno.EINTR:
                     continue
                 raise
+            if self._leaves_at is not None and now() >= self._leaves_at:
+                self._switch_off()
             if self._freeze and now() >= self._freeze.deadline:
                 self._give_up()
             elif self._freeze and self._freeze.done in ready:
                 self._announce()
             if self._connection in ready and not self._heard():
                 break
+        if self._switch is not None:
+            self._switch_off()
+            threading.Event().wait(max(0.0, self._freeze.deadline - now()) if self._freeze else 0.0)
         self._give_up()
         self._clean()
+
+    def _left(self):
+        """Seconds until something is due; None for never."""
+        due = [self._leaves_at] if self._leaves_at is not None else []
+        due += [self._freeze.deadline] if self._freeze else []
+        return max(0.0, min(due) - now()) if due else None
 
     def _heard(self):
         part = self._connection.recv(65536)
@@ -150,11 +172,14 @@ class Watchdog:
             self._notes.update(request["notes"])
         elif word == "alive":
             if self._freeze:
-                self._freeze.deadline = now() + self._freeze.limit_s
+                self._freeze.deadline = max(self._freeze.deadline, now() + self._freeze.limit_s)
             self._say({"ok": {"frozen": bool(self._freeze)}})
         elif word == "thaw":
+            self._stay()
             self._give_up()
             self._say({"ok": {}})
+        elif word == "leave":
+            self._leave()
         elif word == "freeze":
             self._begin(request)
 
@@ -170,6 +195,33 @@ class Watchdog:
             return
         self._announced = False
         self._freeze.start()
+
+    def _leave(self):
+        if self._switch is None:
+            try:
+                self._switch = os.open(self._trigger, os.O_WRONLY)
+            except OSError as error:
+                said = {"what": "powering off by %s" % self._trigger, "said": error.strerror, "errno": error.errno}
+                self._say({"error": said})
+                return
+            self._leaves_at = now() + LEAVES_AFTER_S
+        if self._freeze:
+            self._freeze.deadline = now() + LEAVES_AFTER_S + STAYS_ON_S
+        self._say({"ok": {}})
+
+    def _switch_off(self):
+        """Once. When the kernel does not do it, the machine stays on, which the receiver sees; in the end all is thawed."""
+        if self._leaves_at is not None:
+            self._leaves_at = None
+            try:
+                os.write(self._switch, b"o")
+            except OSError:
+                pass
+
+    def _stay(self):
+        if self._switch is not None:
+            os.close(self._switch)
+            self._switch = self._leaves_at = None
 
     def _announce(self):
         self._announced = True

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import Pass
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK
@@ -52,6 +52,17 @@ def forecast(passes: Sequence[Pass]) -> Forecast:
     rest = passes[-1].rest
     # A source that had nothing to send so far told no rate: a MiB/s is less than any disk and link of today gives.
     return Forecast(beside + rest / (rate or float(CHUNK)), rest, rate, beside)
+
+
+def prediction(
+    passes: Sequence[Pass], allowed_s: float, guest_s: Optional[float], stands_still: bool
+) -> Dict[str, Any]:
+    """Of the pause, as the user is told. passes: those before it. allowed_s: for the last round. guest_s: what fix-up and boot
+    test will take, 0.0 without them, None when nobody knows. stands_still: the source does for that long, too."""
+    told = dict(forecast(passes).as_dict(), guest_s=guest_s, allowed_s=allowed_s)
+    if stands_still and guest_s is not None:
+        told["pause_s"] = round(told["pause_s"] + guest_s, 2)
+    return told
 
 
 def next_step(passes: Sequence[Pass], max_downtime_s: float, max_passes: int) -> str:

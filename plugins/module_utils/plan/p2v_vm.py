@@ -69,6 +69,22 @@ def was_tested(wish: VmWish, found: VmFound) -> bool:
     return bool((found.record or {}).get("boot_test")) and is_done(wish, found)
 
 
+def expected_s(wish: VmWish, found: VmFound) -> Optional[float]:
+    """How long the guest will take, by the last time that it was made of this machine. None when that is not known."""
+    record = found.record or {}
+    took = record.get("took") or {}
+    if not wish.wanted:
+        return 0.0
+    needed = ["fixup_s", *(["boot_test_s"] if wish.boot_test is not None else [])]
+    if (
+        record.get("record") != RECORD
+        or record.get("wish") != wish_of(wish)
+        or any(took.get(key) is None for key in needed)
+    ):
+        return None
+    return float(sum(took[key] for key in needed))
+
+
 def concerns(wish: VmWish, found: VmFound, changes: bool) -> List[Concern]:
     """changes: the images are about to change, which makes the overlays over them worthless."""
     told: List[Concern] = []
@@ -87,6 +103,18 @@ def concerns(wish: VmWish, found: VmFound, changes: bool) -> List[Concern]:
     if found.cannot_open and wish.fixup is not None and (changes or not is_done(wish, found)):
         told.append(Concern("p2v-fixup-no-libguestfs", ERROR, found.cannot_open, "Or leave fixup out."))
     return told
+
+
+def rehearsal_concerns(seconds: Optional[float]) -> List[Concern]:
+    """seconds: how long the source will stand still for its guest, where that is known."""
+    if seconds is not None:
+        return []
+    detail = "how long the source will stand still for its fix-up and boot test is not known"
+    return [
+        Concern(
+            "p2v-vm-not-rehearsed", WARNING, detail, "Run once with cutover none and the same options: it is timed."
+        )
+    ]
 
 
 def _in_the_way(disk: VmDisk, found: VmFound) -> List[Concern]:
@@ -116,13 +144,20 @@ def steps(wish: VmWish, found: VmFound, copies: bool) -> List[Step]:
     done = is_done(wish, found) and not copies
     if not done:
         what = "fix up the system on" if wish.fixup is not None else "make"
-        told.append(Step("vm-fixup", "%s %s" % (what, ", ".join(disk.overlay for disk in found.disks))))
+        overlays = ", ".join(disk.overlay for disk in found.disks)
+        told.append(Step("vm-fixup", "%s %s%s" % (what, overlays, _last_time(found, "fixup_s"))))
     if wish.boot_test is not None and not (done and was_tested(wish, found)):
         words = "boot a copy of %s without a link, for %d s at most" % (wish.domain_name, wish.boot_test.timeout_s)
+        words += _last_time(found, "boot_test_s")
         told.append(Step("vm-boot-test", words))
     if wish.final and (copies or not is_flat(found) or retire_steps(found)) and not any(found.running.values()):
         told.append(Step("vm-flatten", "put what the fix-up changed into the images, and remove the overlays"))
     return told
+
+
+def _last_time(found: VmFound, key: str) -> str:
+    seconds = ((found.record or {}).get("took") or {}).get(key)
+    return "" if seconds is None else " (%.0f s the last time)" % seconds
 
 
 def sign_of(wish: VmWish, equipment: Mapping[str, Any]) -> Tuple[Optional[str], str]:
@@ -137,6 +172,12 @@ def sign_of(wish: VmWish, equipment: Mapping[str, Any]) -> Tuple[Optional[str], 
     if equipment.get("guest_agent"):
         return AGENT, ""
     return None, "the system has no serial console and no guest agent"
+
+
+def addresses_of(cards: Sequence[Card], plugged: Sequence[str]) -> Tuple[str, ...]:
+    """At which the guest will answer: those of the source's cards that it keeps. plugged: MACs of the domain's cards."""
+    kept = [address for card in cards if card.mac in plugged for address in card.addresses]
+    return tuple(sorted({address.partition("/")[0] for address in kept}))
 
 
 def neighbour_of(cards: Sequence[Card], plugged: Sequence[str]) -> Optional[Neighbour]:

@@ -144,7 +144,11 @@ class P2vJob(Job[P2vFound]):
         if self._hv is not None:
             refresh(self._hv, self.wish.pool)
         seconds = time.monotonic() - self._began
-        return dict(rounds.as_dict(), seconds=round(seconds, 3), held={n: i.manifest.bytes for n, i in images.items()})
+        return dict(
+            rounds.as_dict(self.vm.expected_s),
+            seconds=round(seconds, 3),
+            held={n: i.manifest.bytes for n, i in images.items()},
+        )
 
     def report(self, plan: Plan, found: P2vFound, outcome: Optional[Mapping[str, Any]]) -> Mapping[str, Any]:
         told = report(self.wish, self.world, found, self._look.concerns if self._look else (), outcome)

@@ -87,8 +87,10 @@ def _summary(wish: P2vWish, found: P2vFound, metrics: Mapping[str, Any], rest: M
         )
     ]
     after = "serves on" if wish.cutover == NONE else "is powered off"
-    said = rest["prediction"]["pause_s"]
-    lines.append("%s stood still for %.2f s (%.2f s were expected); it %s." % (source, metrics["pause_s"], said, after))
+    expected = "%.2f s were expected" % rest["prediction"]["pause_s"]
+    if wish.cutover != NONE and rest["prediction"]["guest_s"] is None:
+        expected += " without the guest, which was not rehearsed"
+    lines.append("%s stood still for %.2f s (%s); it %s." % (source, metrics["pause_s"], expected, after))
     if rest["cannot_freeze"]:
         lines.append("Not frozen, since they cannot be: %s." % ", ".join(rest["cannot_freeze"]))
     return lines

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -36,6 +37,11 @@ WATCHDOG_S = 15.0
 # The source is let go when the last round takes so many times what was allowed, and never before FLOOR_S.
 OVERDUE = 3.0
 FLOOR_S = 10.0
+# The agent lives in locked memory and answers at once, whatever its machine does. One that is silent for so long is off.
+QUIET_S = 3.0
+LOOK_EVERY_S = 0.5
+# Controllers of disks may take a minute to write their caches. The agent's watchdog thaws later than this.
+OFF_WITHIN_S = 120.0
 
 
 def _other_size(now: int, before: int) -> Tuple[str, str]:
@@ -131,10 +137,10 @@ class Rounds:
                 self.pause_s = time.monotonic() - began
                 mark_left(self.wish.cutover)
                 try:
-                    self.agent.power_off()
-                except Refused as refused:
+                    self._power_off()
+                except HostError:
                     mark_left(None)
-                    raise self._still_there(refused)
+                    raise
 
     def _last_round(self, rest: Ranges) -> None:
         last = self.written()
@@ -205,17 +211,42 @@ class Rounds:
         if not self.agent.alive():
             raise HostError(attempted, self.agent.side, "the source was thawed meanwhile", remedy)
 
-    def _still_there(self, refused: Refused) -> HostError:
+    def _power_off(self) -> None:
+        """Until it has taken the order and is silent. Raises HostError when it is not known to be off."""
+        try:
+            self.agent.power_off()
+        except Refused as refused:
+            raise self._still_there(refused.said)
+        except HostError as error:
+            raise self._perhaps_there(error.said)
+        latest = time.monotonic() + OFF_WITHIN_S
+        while self.agent.answers(QUIET_S):
+            if time.monotonic() > latest:
+                raise self._still_there("it has taken the order, and answers still after %.0f s" % OFF_WITHIN_S)
+            threading.Event().wait(LOOK_EVERY_S)
+
+    def _still_there(self, said: str) -> HostError:
         remedy = "It serves again, and the images are of the moment before: bring them up to date with another run."
         if self.wish.takeover is not None:
             remedy = "The VM serves, and so does the source again: power one of them off at once."
-        return HostError("power it off", self.agent.side, refused.said, remedy)
+        return HostError("power it off", self.agent.side, said, remedy)
 
-    def as_dict(self) -> Dict[str, Any]:
-        seen = p2v_passes.forecast(self.passes[:-1] or self.passes)
+    def _perhaps_there(self, said: str) -> HostError:
+        remedy = (
+            "Nobody has seen whether it took the order. Look at it. If it is on it serves again: run again, which brings "
+            "the images up to date. If it is off, the images are all that it had: power it on, then run again."
+        )
+        if self.wish.takeover is not None:
+            remedy = "The VM serves. Look at the source at once, and power it off if it is on."
+        return HostError("power it off", self.agent.side, said, remedy)
+
+    def as_dict(self, guest_s: Optional[float]) -> Dict[str, Any]:
+        """guest_s: how long the guest was expected to take; None when nobody knew."""
+        before = self.passes[:-1] or self.passes
+        stands_still = self.wish.cutover != NONE
         return {
             "passes": [each.as_dict() for each in self.passes],
-            "prediction": dict(seen.as_dict(), allowed_s=self.wish.max_downtime_s),
+            "prediction": p2v_passes.prediction(before, self.wish.max_downtime_s, guest_s, stands_still),
             "pause_s": None if self.pause_s is None else round(self.pause_s, 3),
             "power": "off" if self.wish.cutover in (FREEZE, STOP, POWEROFF) else "on",
             "cannot_freeze": self.cannot_freeze,

@@ -55,6 +55,8 @@ class Vm:
         self._domain = VmDomain(wish, hv)
         self.found = VmFound()
         self.concerns: Tuple[Concern, ...] = ()
+        # How long it took at a rehearsal; asked before that one's record is removed.
+        self.expected_s: Optional[float] = None
         self._seconds: Optional[float] = None
 
     # --- before anything is changed ---
@@ -72,8 +74,11 @@ class Vm:
             cannot_open=guestfs_api.why_not(),
         )
         self.found = replace(self.found, foreign=self._domain.is_foreign(self.found))
+        self.expected_s = p2v_vm.expected_s(wish=self.wish, found=self.found)
         changes = found.source is not None and (leaves or any(found.differing.values()))
         told = p2v_vm.concerns(self.wish, self.found, changes)
+        if leaves and found.source is not None:
+            told += p2v_vm.rehearsal_concerns(self.expected_s)
         told += p2v_vm.domain_concerns(self.wish, self._domain.cards, self._domain.bridges, bool(machine))
         self.concerns = tuple(told)
         return self.concerns
@@ -132,7 +137,7 @@ class Vm:
         began = time.monotonic()
         with p2v_boot_test.pulsing(pulse) as look_at_source:
             self._made(look_at_source)
-        self._seconds = round(time.monotonic() - began, 3)
+        self._seconds = _since(began)
 
     def _made(self, look_at_source: Callable[[], None]) -> None:
         self._again()
@@ -147,8 +152,10 @@ class Vm:
 
     def _test(self, look_at_source: Callable[[], None]) -> None:
         self._world.tell(Progress(self.wish.name, "boot test", 0.0, 0.0, 0.0, 0.0))
+        began = time.monotonic()
         told = p2v_boot_test.passed(self.wish, self.found, self._domain, self._hv, look_at_source)
-        self._noted(boot_test=told)
+        took = dict((self.found.record or {}).get("took") or {}, boot_test_s=_since(began))
+        self._noted(boot_test=told, took=took)
 
     def settle(self) -> None:
         """The source is off: the images need not stay what it was, and the guest gets one file for each disk, and starts."""
@@ -176,7 +183,7 @@ class Vm:
         self.found = replace(self.found, record=record, marks=marks)
 
     def _fix_up(self) -> None:
-        disks = self.found.disks
+        began, disks = time.monotonic(), self.found.disks
         p2v_vm_files.retire(disks, self._record_path)
         p2v_vm_files.begin(disks)
         try:
@@ -195,6 +202,7 @@ class Vm:
                 "changes": done.words,
                 "concerns": [each.as_dict() for each in done.concerns],
                 "equipment": done.equipment,
+                "took": {"fixup_s": _since(began)},
             },
         )
 
@@ -255,3 +263,7 @@ class Vm:
         if p2v_vm.is_flat(self.found):
             return {"disk": disk.name, "path": disk.image, "below": None}
         return {"disk": disk.name, "path": disk.overlay, "below": disk.image}
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)

@@ -6,22 +6,28 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, here
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, echoes, here
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_result import domain_result
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import PRESENT, Wanted
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import Card
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import VmFound, VmWish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import plan_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import domain_params, is_flat
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import addresses_of, domain_params, is_flat
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_hands import take
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_observe import look
+
+LISTEN_S = 1.0
+# The source was seen to go off, or was left long ago: whoever answers for longer than this is there to stay.
+SILENT_WITHIN_S = 15.0
 
 
 class VmDomain:
@@ -84,7 +90,26 @@ class VmDomain:
         self._converge(self.wanted(found))
 
     def start(self, found: VmFound) -> None:
+        """Raises HostError when somebody has its addresses."""
+        dom = domains.find(self._hv, self.wish.domain_name) if self._hv is not None else None
+        config = self.config()
+        if config is not None and dom is not None and not domains.status(dom).active:
+            self._insist_on_silence(addresses_of(self.cards, [nic.mac for nic in config.nics]))
         self._converge(self.wanted(found, "running"))
+
+    def _insist_on_silence(self, addresses: Sequence[str]) -> None:
+        latest = time.monotonic() + SILENT_WITHIN_S
+        answering = echoes.answering(addresses, LISTEN_S)
+        while answering and time.monotonic() < latest:
+            answering = echoes.answering(answering, LISTEN_S)
+        if answering:
+            raise HostError(
+                "start domain %s" % self.wish.domain_name,
+                "this host",
+                "somebody answers at %s, which the domain is to have" % ", ".join(answering),
+                "Look whether the source was switched on again, or who else it is, and switch it off. Then run again: the "
+                "images are finished, and the domain is defined.",
+            )
 
     def _converge(self, wanted: Wanted) -> None:
         if self._hv is None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import Iterator
 
@@ -16,7 +17,9 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import N
 
 # Of a network for documentation: nobody has it.
 NEIGHBOUR = Neighbour("02:00:5e:00:53:01", "198.51.100.7", "198.51.100.1", 24)
-GUEST = "kvt-unit-guest"
+# Two runs of the tests on one machine share its kernel.
+UNIT = "unit-%d" % os.getpid()
+GUEST, PORT = "kvt-%s" % UNIT, "kvt%d" % os.getpid()
 SERVE = "import socket; s = socket.create_server(('198.51.100.7', 4321)); print('ready', flush=True)\nwhile True: s.accept()"
 
 
@@ -25,23 +28,23 @@ def ip(*words: str, check: bool = True) -> str:
 
 
 def left() -> str:
-    name = Bridge("unit", NEIGHBOUR).name
+    name = Bridge(UNIT, NEIGHBOUR).name
     return "".join(line for line in (ip("-o", "link") + ip("netns")).splitlines() if name in line)
 
 
 @pytest.fixture(name="bridge")
 def fixture_bridge() -> Iterator[Bridge]:
-    with isolated("unit", NEIGHBOUR) as bridge:
+    with isolated(UNIT, NEIGHBOUR) as bridge:
         try:
             ip("netns", "add", GUEST)
-            ip("link", "add", "kvtunit0", "type", "veth", "peer", "name", "eth0", "netns", GUEST)
-            ip("link", "set", "kvtunit0", "master", bridge.name, "up")
+            ip("link", "add", PORT, "type", "veth", "peer", "name", "eth0", "netns", GUEST)
+            ip("link", "set", PORT, "master", bridge.name, "up")
             ip("-n", GUEST, "address", "add", "198.51.100.7/24", "dev", "eth0")
             ip("-n", GUEST, "link", "set", "eth0", "up")
             yield bridge
         finally:
             ip("netns", "del", GUEST, check=False)
-            ip("link", "del", "kvtunit0", check=False)
+            ip("link", "del", PORT, check=False)
 
 
 def test_a_port_is_seen_when_it_is_open(bridge: Bridge) -> None:
@@ -58,7 +61,7 @@ def test_a_port_is_seen_when_it_is_open(bridge: Bridge) -> None:
 
 
 def test_what_a_dead_run_left_is_no_hindrance_and_nothing_stays() -> None:
-    Bridge("unit", NEIGHBOUR).make()
-    with isolated("unit", NEIGHBOUR):
+    Bridge(UNIT, NEIGHBOUR).make()
+    with isolated(UNIT, NEIGHBOUR):
         assert left()
     assert not left()

@@ -264,14 +264,15 @@ def test_the_bandwidth_is_kept(disk: disks.Disk, agent: Callable[..., Any]) -> N
     with open(disk.path, "r+b") as image:
         image.write(os.urandom(6 * MIB))
     running = agent(disk)
-    running.control.ask("limit", bandwidth_mib_s=2)
+    running.control.ask("limit", bandwidth_mib_s=1)
     began = time.monotonic()
     list(running.data[0].read(disk.name, [[0, 4 * MIB]], [0]))
-    assert time.monotonic() - began >= 1.7
+    # It may go ahead by a quarter of a second's worth.
+    assert time.monotonic() - began >= 3.5
     running.control.ask("limit", bandwidth_mib_s=None)
     began = time.monotonic()
     list(running.data[0].read(disk.name, [[0, 4 * MIB]], [0]))
-    assert time.monotonic() - began < 1.7
+    assert time.monotonic() - began < 3.5
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ class FileSource:
         self.spoil: Optional[Callable[[str, int, bytes], bytes]] = None
         self.unreadable: Optional[int] = None
         self.refuses = ""
+        # A machine that takes the order to power off and stays on; one whose link ends before it could say so.
+        self.stays_on = self.mute = False
         self.before_request: Callable[[str], None] = lambda word: None
         self._written: Dict[str, List[List[int]]] = {name: [] for name in disks}
         self._streams: List[socket.socket] = []
@@ -82,7 +84,8 @@ class FileSource:
             while True:
                 dummy, length = HEADER.unpack(self._exactly(stream, HEADER.size))
                 request = json.loads(self._exactly(stream, length).decode())
-                self._answer(stream, request)
+                if not self.off or self.stays_on:
+                    self._answer(stream, request)
         except OSError:
             return
 
@@ -90,6 +93,9 @@ class FileSource:
         word = request["do"]
         self.asked.append(word)
         self.before_request(word)
+        if self.mute and word == "poweroff":
+            self.die()
+            raise ConnectionResetError
         answer: Dict[str, Any] = {"id": request["id"]}
         if word == self.refuses:
             answer["error"] = {"what": word, "said": "No such file or directory", "errno": 2}

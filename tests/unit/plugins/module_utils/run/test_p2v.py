@@ -12,7 +12,7 @@ import random
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, List, Optional
 
 import pytest
 
@@ -92,8 +92,10 @@ class Place:
 
 
 @pytest.fixture(name="place")
-def fixture_place(tmp_path: Path) -> Iterator[Place]:
-    yield Place(tmp_path)
+def fixture_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    # These sources answer at once or never.
+    monkeypatch.setattr(p2v_rounds, "QUIET_S", 0.2)
+    return Place(tmp_path)
 
 
 def wish(**options: Any) -> P2vWish:
@@ -325,7 +327,7 @@ def test_power_off_is_the_last_thing_and_a_second_run_knows(place: Place) -> Non
     told = place.go(wish(cutover="poweroff", services=("web",)))
     source = place.source
     assert source and source.off and source.frozen and source.services == {"web": False}
-    assert source.asked[-2:] == ["poweroff", "bye"] and told["power"] == "off"
+    assert source.asked[-1] == "poweroff" and told["power"] == "off"
     world = place.world(wish())
     assert was_left(wish(cutover="poweroff"), left_already(wish(cutover="poweroff"), world))
     assert not was_left(wish(), left_already(wish(), world))
@@ -344,6 +346,32 @@ def test_a_source_that_cannot_be_powered_off_is_thawed_and_not_called_left(place
     ):
         place.go(wish(**options), source)
     assert not source.frozen
+    assert not was_left(wish(cutover=options["cutover"]), left_already(wish(), place.world(wish())))
+
+
+TAKEOVER = Takeover(("/bin/true",), 5)
+
+
+@pytest.mark.parametrize("options", [{"cutover": "poweroff"}, {"cutover": "freeze", "takeover": TAKEOVER}])
+def test_a_source_that_answers_after_it_was_to_go_off_is_told_of_and_not_called_left(
+    place: Place, monkeypatch: Any, options: Any
+) -> None:
+    monkeypatch.setattr(p2v_rounds, "OFF_WITHIN_S", 0.5)
+    monkeypatch.setattr(p2v_rounds, "QUIET_S", 30.0)
+    source = place.new_source(wish(services=("web",), **options))
+    source.stays_on = True
+    with pytest.raises(HostError, match="answers still after.*" + ("VM serves" if "takeover" in options else "again")):
+        place.go(wish(services=("web",), **options), source)
+    assert source.asked.count("alive") > 2 and not source.frozen and source.services == {"web": True}
+    assert not was_left(wish(cutover=options["cutover"]), left_already(wish(), place.world(wish())))
+
+
+@pytest.mark.parametrize("options", [{"cutover": "poweroff"}, {"cutover": "freeze", "takeover": TAKEOVER}])
+def test_a_source_of_which_nobody_knows_whether_it_goes_off_is_not_called_left(place: Place, options: Any) -> None:
+    source = place.new_source(wish(**options))
+    source.mute = True
+    with pytest.raises(HostError, match="power it off on the source: the agent's connection ended.*Look at"):
+        place.go(wish(**options), source)
     assert not was_left(wish(cutover=options["cutover"]), left_already(wish(), place.world(wish())))
 
 

@@ -11,7 +11,7 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Optional
 
 import pytest
 
@@ -20,7 +20,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_folder impor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError, PreflightError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vWish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import BootTest, VmWish
-from ansible_collections.kvmops.fleet.plugins.module_utils.run import p2v_boot_test
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import p2v_boot_test, p2v_rounds, p2v_vm_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v import P2vJob
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_world import World
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.host import fake_hypervisor
@@ -73,8 +73,10 @@ class VmPlace(Place):
 
 
 @pytest.fixture(name="place")
-def fixture_place(tmp_path: Path) -> Iterator[VmPlace]:
-    yield VmPlace(tmp_path)
+def fixture_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VmPlace:
+    # These sources answer at once or never.
+    monkeypatch.setattr(p2v_rounds, "QUIET_S", 0.2)
+    return VmPlace(tmp_path)
 
 
 def test_a_copy_gets_an_overlay_and_a_record_and_a_second_run_changes_nothing(place: VmPlace) -> None:
@@ -215,6 +217,49 @@ def test_the_source_goes_on_when_the_copy_does_not_boot(place: VmPlace, hv: Any)
     hv.conn.domains["old1"].destroy()
     told = place.left(wish(cutover="poweroff"), vm)
     assert told["steps"] == ("start the domain",) and place.started[-1][0] == "old1"
+
+
+def card(address: str) -> Dict[str, Any]:
+    """Facts of a source with one card, and the options of a domain that has it."""
+    return {"name": "eth0", "mac": "02:00:00:00:00:01", "kind": "card", "state": "up", "addresses": [address]}
+
+
+def test_no_guest_starts_while_somebody_has_its_address(
+    place: VmPlace, hv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(p2v_vm_domain, "SILENT_WITHIN_S", 0.0)
+    monkeypatch.setattr(p2v_vm_domain.here, "bridges_of", lambda dummy: ("br0",))
+    networks = [{"interface": "eth0", "bridge": "br0"}]
+    vm = replace(TESTED, domain=dict(TESTED.domain or {}, networks=networks, state="running"), final=True)
+    source = place.new_source(wish(cutover="poweroff"))
+    # That is this host.
+    source.facts["interfaces"] = [card("127.0.0.77/8")]
+    with pytest.raises(HostError, match="somebody answers at 127.0.0.77.*Then run again"):
+        place.made(wish(cutover="poweroff"), vm, source)
+    assert source.off and not hv.conn.domains["old1"].isActive()
+    with pytest.raises(HostError, match="somebody answers"):
+        place.left(wish(cutover="poweroff"), vm)
+    monkeypatch.setattr(p2v_vm_domain.echoes, "answering", lambda addresses, dummy: ())
+    assert place.left(wish(cutover="poweroff"), vm)["domain"]["state"] == "running"
+    monkeypatch.setattr(p2v_vm_domain.echoes, "answering", lambda addresses, dummy: addresses)
+    # It is the guest now who answers there.
+    assert not place.left(wish(cutover="poweroff"), vm)["changed"]
+
+
+def test_the_pause_is_predicted_with_the_guest_once_it_was_rehearsed(place: VmPlace, hv: Any) -> None:
+    blind = place.made(wish(cutover="poweroff"), TESTED, apply=False)
+    assert blind["concerns"][-1]["id"] == "p2v-vm-not-rehearsed"
+    rehearsed = place.made(wish(), TESTED)
+    assert rehearsed["prediction"]["guest_s"] is None
+    record = json.loads((place.pool / RECORD).read_text())
+    record["took"] = {"fixup_s": 40.0, "boot_test_s": 2.5}
+    (place.pool / RECORD).write_text(json.dumps(record))
+    would = place.made(wish(cutover="poweroff"), TESTED, apply=False)
+    assert "p2v-vm-not-rehearsed" not in [each["id"] for each in would["concerns"]]
+    assert any("(40 s the last time)" in words for words in would["steps"])
+    told = place.made(wish(cutover="poweroff"), TESTED)
+    assert told["prediction"]["guest_s"] == 42.5 and told["prediction"]["pause_s"] > 42.5
+    assert not any("not rehearsed" in words for words in told["summary"])
 
 
 def test_what_a_dead_run_left_is_cleared_and_a_running_guest_is_not(place: VmPlace, hv: Any) -> None:
