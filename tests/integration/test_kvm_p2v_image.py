@@ -155,12 +155,14 @@ def progress(lab: Lab) -> Dict[str, Any]:
 
 def begun(lab: Lab, disk: str) -> subprocess.Popen[bytes]:
     """A run in the background that copies slowly; it has copied something."""
-    run = lab.start(HOST, [task(disk, bandwidth_mib_s=4.0)])
-    until(
-        lambda: run.poll() is None and progress(lab).get("phase") == "copy" and progress(lab)["done_mib"] > 4,
-        60,
-        "it copies",
-    )
+    run = lab.start(HOST, [task(disk, bandwidth_mib_s=2.0)])
+
+    def copies() -> bool:
+        seen = progress(lab)
+        assert run.poll() is None, "it ended with %s; its last progress: %s" % (run.returncode, seen)
+        return seen.get("phase") == "copy" and seen["done_mib"] > 4
+
+    until(copies, 180, "it copies")
     return run
 
 
