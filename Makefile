@@ -47,6 +47,7 @@ lint: venv ## ruff, yamllint, shellcheck, ansible-lint (production), vermin (Pyt
 	ruff format --check .
 	yamllint --strict .
 	vermin --quiet --no-tips --eval-annotations --violations --target=3.8- plugins/module_utils plugins/modules
+	vermin --quiet --no-tips --violations --target=2.7 --target=3.4- plugins/module_utils/p2v_agent
 	git grep -lE '^#!.*[ /](ba)?sh( |$$)' | xargs shellcheck --severity=warning --exclude=SC1007
 	@# A home of its own: else it looks at a copy of the collection that an earlier run, perhaps of another clone, left.
 	ANSIBLE_HOME=$(ROOT)/.cache/lint ansible-lint --strict
@@ -55,7 +56,8 @@ types: venv ## mypy strict on model/ and plan/
 	mypy
 
 unit: venv ## the decisions, in milliseconds
-	pytest tests/unit -n 2
+	@# loadgroup: one worker has the tests that take turns at loop devices, the other one all the rest.
+	pytest tests/unit -n 2 --dist loadgroup
 
 # --- as others will judge it ----------------------------------------------------------------------------------------
 

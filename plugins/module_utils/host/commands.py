@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import shlex
 import subprocess
+import tempfile
+import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
@@ -119,6 +121,38 @@ def run(
     return Result(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
 
+def run_pulsed(argv: Sequence[str], timeout_s: float, pulse: Callable[[], Any], every_s: float = 0.5) -> Result:
+    """Run to the end on this host, calling pulse() meanwhile. One that takes longer is ended, and is an error like any other.
+
+    What it starts in the background keeps running. Raises HostError when it cannot be started, and what pulse raises.
+    """
+    latest = time.monotonic() + timeout_s
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            process = subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=ENVIRONMENT)
+        except OSError as error:
+            raise HostError("run %s" % argv[0], HERE.name, str(error), "Install %s there." % argv[0])
+        try:
+            while process.poll() is None and time.monotonic() < latest:
+                pulse()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(every_s)
+        finally:
+            overdue = process.poll() is None
+            if overdue:
+                process.kill()
+            process.wait()
+        texts = [_read_back(each) for each in (out, err)]
+    if overdue:
+        texts[1] = "no end after %s s" % timeout_s
+    return Result(process.returncode, texts[0], texts[1])
+
+
+def _read_back(stream: Any) -> str:
+    stream.seek(0)
+    return bytes(stream.read()).decode("utf-8", "replace")
+
+
 def output_of(
     argv: Sequence[str],
     place: Place = HERE,
@@ -188,3 +222,32 @@ def talking(argv: Sequence[str], place: Place, attempted: str, ends_within_s: fl
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def serving(argv: Sequence[str], attempted: str, ends_within_s: float = 60.0) -> Iterator[Any]:
+    """Start a server on this host; at the end of the block it is asked to end (SIGTERM), and waited for.
+
+    Gives the Popen; standard error can be read from it once it has ended. The server ends with this process, however that
+    ends. Raises HostError when it cannot start.
+    """
+    try:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", "--", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+        )
+    except OSError as error:
+        raise HostError(attempted, HERE.name, str(error), "Install %s there." % argv[0])
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(ends_within_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stderr.close()  # type: ignore[union-attr]

@@ -52,6 +52,8 @@ class Progress:
 
     def line_until(self, ends_at: Optional[str]) -> str:
         """The same, with the moment at which this phase is expected to end, on the clock of the one who reads it."""
+        if self.done_mib + self.remaining_mib <= 0:
+            return "%s  %s" % (self.subject, self.phase)
         left = "-" if self.left_s is None else "%.0f s left" % self.left_s
         if ends_at is not None and self.left_s is not None:
             left += ", ends at %s" % ends_at

@@ -1,0 +1,239 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The image of one disk while it comes into being: pieces are put into it, read back, and it is published at the end.
+
+It grows under a temporary name, its manifest beside it. What the manifest names was on the medium before the manifest
+was; a run that was cut short is gone on with. Only a finished image bears the image's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side, image_server
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.nbd import Nbd, remedy_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_manifest import Manifest, Piece, read_manifest
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range
+
+MANIFEST = ".manifest"
+
+
+class Damaged(Exception):
+    """The image does not hold what its manifest says. Its chunk has been forgotten; `ranges` must be read anew."""
+
+    def __init__(self, ranges: List[Range]) -> None:
+        super().__init__("%d ranges" % len(ranges))
+        self.ranges = ranges
+
+
+class Paths:
+    """Where the image of a disk and what belongs to it lie: all in the folder of the pool."""
+
+    def __init__(self, folder: str, name: str, disk: str, image_format: str) -> None:
+        file = "%s-%s.%s" % (name, disk, image_format)
+        self.image = os.path.join(folder, file)
+        self.manifest = self.image + MANIFEST
+        self.part = os.path.join(folder, ".%s.part" % file)
+        self.part_manifest = self.part + MANIFEST
+
+
+def marks_of(path: str) -> Dict[str, int]:
+    """By which a file is known to be as it was published. Raises OSError."""
+    seen = os.lstat(path)
+    return {"inode": seen.st_ino, "bytes": seen.st_size, "mtime_ns": seen.st_mtime_ns}
+
+
+def manifest_at(path: str) -> Optional[Manifest]:
+    """None when there is none, or when it cannot be read as one."""
+    try:
+        with open(path, encoding="utf-8") as lines:
+            return read_manifest(lines)
+    except (OSError, ValueError):
+        return None
+
+
+class Image:
+    """path: the file as it is called now. manifest: what it holds. An opened image may be used by several threads."""
+
+    def __init__(self, paths: Paths, path: str, image_format: str, manifest: Manifest) -> None:
+        self.paths, self.path, self.format, self.manifest = paths, path, image_format, manifest
+        self._lock = threading.Lock()
+
+    def opened(self, socket: str, clients: int, writable: bool = True) -> ContextManager[List[Nbd]]:
+        return image_server.opened(self.path, self.format, socket, clients, writable)
+
+    def put(self, nbd: Nbd, offset: int, data: bytes, sha256: bytes) -> None:
+        """Write a piece whose hash was checked. With what the chunk holds already, it becomes one hash where they touch.
+
+        Raises Damaged when what it holds is not what the manifest says.
+        """
+        chunk, end = offset // CHUNK, offset + len(data)
+        there = self.manifest.at(chunk)
+        near = [piece for piece in there if piece.offset <= end and offset <= piece.end]
+        if all(offset <= piece.offset and piece.end <= end for piece in near):
+            new = Piece(offset, len(data), sha256.hex())
+        else:
+            new = self._joined(nbd, chunk, near, offset, data)
+        if data.count(0) == len(data):
+            if near:
+                nbd.zero(offset, len(data))
+        else:
+            nbd.write(offset, data)
+        with self._lock:
+            self.manifest.take(chunk, [piece for piece in there if piece not in near] + [new])
+
+    def _joined(self, nbd: Nbd, chunk: int, near: List[Piece], offset: int, data: bytes) -> Piece:
+        first = min(offset, near[0].offset)
+        end = max(offset + len(data), near[-1].end)
+        held = bytearray(nbd.read(first, end - first))
+        if not all(_is_as_told(piece, held, first) for piece in near):
+            with self._lock:
+                lost = [(piece.offset, piece.length) for piece in self.manifest.at(chunk)]
+                self.manifest.forget(chunk)
+            raise Damaged(lost + [(offset, len(data))])
+        held[offset - first : offset - first + len(data)] = data
+        return Piece(first, end - first, hashlib.sha256(held).hexdigest())
+
+    def holds(self, nbd: Nbd, offset: int, length: int, sha256: bytes) -> bool:
+        """Whether the image has these bytes of the source already."""
+        for piece in self.manifest.at(offset // CHUNK):
+            if (piece.offset, piece.length) == (offset, length):
+                return piece.sha256 == sha256.hex()
+            if piece.offset <= offset and offset + length <= piece.end:
+                held = nbd.read(piece.offset, piece.length)
+                start = offset - piece.offset
+                return (
+                    _is_as_told(piece, held, piece.offset)
+                    and hashlib.sha256(held[start : start + length]).digest() == sha256
+                )
+        return False
+
+    def wrong(self, nbd: Nbd, chunks: Iterable[int]) -> List[Range]:
+        """What is not as the source told, read from an image that was opened afresh; it is forgotten. Else it is verified."""
+        found: List[Range] = []
+        for chunk in chunks:
+            pieces = self.manifest.at(chunk)
+            held = nbd.read(pieces[0].offset, pieces[-1].end - pieces[0].offset) if pieces else b""
+            bad = [piece for piece in pieces if not _is_as_told(piece, held, pieces[0].offset)]
+            with self._lock:
+                if bad:
+                    self.manifest.forget(chunk)
+                    found += [(piece.offset, piece.length) for piece in pieces]
+                else:
+                    self.manifest.unverified.discard(chunk)
+        return found
+
+    def checkpoint(self, nbd: Nbd, durable: bool = True) -> None:
+        """The manifest says what was put. durable: it is on the medium, and the data was before it.
+
+        Without, a power cut may leave a manifest that says more than the image holds. A run that goes on reads all of an
+        unfinished image back, and mends that.
+        """
+        with self._lock:
+            changed, self.manifest.changed = self.manifest.changed, set()
+            lines = list(self.manifest.lines(changed))
+        if durable:
+            nbd.flush()
+        try:
+            with open(self.paths.part_manifest, "a", encoding="utf-8") as out:
+                out.writelines(lines)
+                out.flush()
+                if durable:
+                    os.fsync(out.fileno())
+        except OSError as error:
+            raise _unkept(self.paths.part_manifest, error)
+
+    def publish(self, head: Mapping[str, Any]) -> None:
+        """Give it its name. head: what the manifest's head says of a finished image."""
+        paths = self.paths
+        try:
+            self.manifest.head.update(head, complete=True)
+            _sync(paths.part)
+            self.manifest.head["marks"] = marks_of(paths.part)
+            # First the manifest: one without its image says nothing, an image without its manifest is one of somebody else.
+            _write_whole(paths.manifest, self.manifest)
+            far_side.publish(paths.part, paths.image, 0o600, os.geteuid(), os.getegid())
+            far_side.remove(paths.part_manifest)
+        except OSError as error:
+            raise HostError("publish %s" % paths.image, "this host", str(error), "What came is kept; run again.")
+
+    def mark(self, head: Mapping[str, Any]) -> None:
+        """Say more in the head of a finished image's manifest."""
+        self.manifest.head.update(head)
+        try:
+            _write_whole(self.paths.manifest, self.manifest)
+        except OSError as error:
+            raise _unkept(self.paths.manifest, error)
+
+
+def begin(paths: Paths, image_format: str, head: Mapping[str, Any], size: int) -> Image:
+    """The image under its temporary name: taken back from a finished one, gone on with, or new.
+
+    head: of the manifest. The caller has seen that a finished or an unfinished image is of the same disk and size.
+    """
+    verified = False
+    try:
+        kept = _taken_back(paths, head) if os.path.lexists(paths.image) else None
+        if kept is not None:
+            verified = True
+        elif os.path.lexists(paths.part):
+            kept = manifest_at(paths.part_manifest)
+        if kept is None:
+            for stale in (paths.part_manifest, paths.part):
+                far_side.remove(stale)
+            image_server.create(paths.part, image_format, size)
+        kept = Manifest(head, kept.chunks if kept else None)
+        if not verified:
+            _write_whole(paths.part_manifest, kept)
+    except OSError as error:
+        raise HostError("begin the image %s" % paths.image, "this host", str(error), "Check the pool, then run again.")
+    if not verified:
+        kept.unverified.update(kept.chunks)
+    return Image(paths, paths.part, image_format, kept)
+
+
+def _taken_back(paths: Paths, head: Mapping[str, Any]) -> Optional[Manifest]:
+    """A finished image gets its temporary name again. At every moment one of the two has its manifest beside it."""
+    kept = manifest_at(paths.manifest)
+    if kept is not None:
+        _write_whole(paths.part_manifest, Manifest(head, kept.chunks))
+        os.replace(paths.image, paths.part)
+        far_side.remove(paths.manifest)
+    return kept
+
+
+def _write_whole(path: str, manifest: Manifest) -> None:
+    temporary = path + ".new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+        out.write(manifest.head_line())
+        out.writelines(manifest.lines(manifest.chunks))
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, path)
+    _sync(os.path.dirname(path))
+
+
+def _unkept(path: str, error: OSError) -> HostError:
+    return HostError("keep the manifest %s" % path, "this host", error.strerror or str(error), remedy_of(error.errno))
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_as_told(piece: Piece, held: bytes, first: int) -> bool:
+    start = piece.offset - first
+    return hashlib.sha256(memoryview(held)[start : start + piece.length]).hexdigest() == piece.sha256

@@ -1,0 +1,46 @@
+# Copyright (c) 2026, kvmops.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agent and the receiver together: a filesystem at work becomes an image, by real writes, a real freeze, real qemu-nbd."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import chain, disks
+
+AT_REST = 32 * disks.MIB
+
+
+def test_a_filesystem_at_work_becomes_an_image_and_then_another(receiver: chain.Receiver, writer: chain.Writer) -> None:
+    here = receiver.disk.mounted[0]
+    (here / "file-at-rest").write_bytes(os.urandom(AT_REST))
+    fixed = {path.name: path.read_bytes() for path in here.glob("file*")}
+    acknowledged = writer.last
+
+    def look(there: Path) -> None:
+        assert {path.name: path.read_bytes() for path in there.glob("file*")} == fixed
+        assert chain.records(there) >= acknowledged
+
+    told = receiver.go(max_downtime_s=5.0)
+    receiver.looked_into(look)
+    assert told["passes"][-1]["what"] == "last" and 0 < told["pause_s"] < 15
+    assert AT_REST < told["passes"][0]["bytes"] < receiver.disk.size / 2
+    acknowledged = writer.last
+    again = receiver.go(max_downtime_s=5.0)
+    receiver.looked_into(look)
+    # However much the writer wrote meanwhile, what was at rest is not read again.
+    assert again["passes"][0]["bytes"] < told["passes"][0]["bytes"] - AT_REST / 2
+    writer.goes_on()
+
+
+def test_a_disk_that_nobody_wrote_to_is_no_change(receiver: chain.Receiver) -> None:
+    # A mounted ext4 marks its superblock at every freeze: there is always something new.
+    receiver.disk.umount()
+    receiver.go()
+    before = receiver.image.stat()
+    told = receiver.go()
+    assert told["steps"] == ()
+    assert receiver.image.stat().st_mtime_ns == before.st_mtime_ns
