@@ -202,6 +202,8 @@ def test_the_post_copy_of_a_dead_run_is_watched_to_its_end(slow: Lab) -> None:
     controller = slow.start("kvm1", [Task("kvm_migrate", {**ONLY, "host": "kvm2"})])
     try:
         until(lambda: "(post-copy)" in why(slow, "kvm1"), 120, "post-copy began")
+        # Long enough for a second run to begin.
+        slow.lab("fault", "rate", "kvm1", "16mbit")
         kill_module(slow)
         told = slow.one("kvm1", "kvm_migrate", host="kvm2", **ONLY)
     finally:

@@ -12,7 +12,7 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import Any, Iterator, List, Optional, Sequence
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import DomainGone, HostError
 
 try:
     import libvirt
@@ -133,7 +133,8 @@ def said(attempted: str, side: str, remedy: str = "") -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        raise HostError(attempted, side, error.get_error_message() or str(error), remedy) from error
+        kind = DomainGone if is_error(error, ["VIR_ERR_NO_DOMAIN"]) else HostError
+        raise kind(attempted, side, error.get_error_message() or str(error), remedy) from error
 
 
 def is_error(error: BaseException, names: Sequence[str]) -> bool:

@@ -54,3 +54,7 @@ class HostError(KvmError):
         self.attempted, self.side, self.said, self.remedy = attempted, side, said, remedy
         text = "Could not %s on %s: %s" % (attempted, side, said.strip() or "no reason given")
         super().__init__(text + (". " + remedy if remedy else ""))
+
+
+class DomainGone(HostError):
+    """A domain that was found a moment ago is not known any more: it was moved, or ended and was not persistent."""

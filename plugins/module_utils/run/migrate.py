@@ -15,7 +15,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import files, pr
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE, place_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guest_lock import Held, Taken, holding, standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import DomainGone, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.move_record import MoveRecord, Standing
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
@@ -36,6 +36,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run import (
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, begin_measuring, observe_ends
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
+# A guest goes once; a second time it would have come back meanwhile.
+LOOKS = 3
 PROBE_OPTIONS: Dict[str, Any] = {
     "type": {"type": "str", "required": True, "choices": ["tcp", "icmp", "http", "agent"]},
     "address": {"type": "str", "aliases": ["host"]},
@@ -99,10 +101,17 @@ class MigrateJob(Job[Found]):
         self.standing = Standing()
 
     def observe(self) -> Found:
-        found = observe_ends(self.wish, self.ends)
+        found = self._both_ends()
         # Last: a run that began meanwhile wrote its record before it made anything that was seen here.
         self.standing = standing(self.wish.name)
         return found
+
+    def _both_ends(self) -> Found:
+        """Another run's move may end between two questions to one host. Looked at anew, it has ended."""
+        for _again in range(LOOKS - 1):
+            with contextlib.suppress(DomainGone):
+                return observe_ends(self.wish, self.ends)
+        return observe_ends(self.wish, self.ends)
 
     def plan(self, found: Found) -> Plan:
         going = watching.answer(self.wish, self.standing, found)

@@ -15,8 +15,8 @@ import pytest
 libvirt = pytest.importorskip("libvirt", reason="libvirt's Python binding (python3-libvirt) is not here")
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import libvirt_api  # noqa: E402
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect, connected  # noqa: E402
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError  # noqa: E402
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect, connected, said  # noqa: E402
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import DomainGone, HostError  # noqa: E402
 
 
 class Dead:
@@ -59,3 +59,16 @@ def test_the_wait_for_one_that_does_not_answer_ends(monkeypatch: pytest.MonkeyPa
     with pytest.raises(HostError, match="no answer within 0"), connected(dead("test:///default"), 0.2):
         raise AssertionError("nobody answered")
     answers.set()
+
+
+def test_a_domain_that_ceases_to_exist_between_two_questions_is_told_apart() -> None:
+    with connect("test:///default") as hv:
+        dom = hv.conn.createXML(
+            "<domain type='test'><name>brief</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+        )
+        dom.destroy()
+        with pytest.raises(DomainGone, match="read domain brief on here"), said("read domain brief", "here"):
+            dom.XMLDesc(0)
+        with pytest.raises(HostError) as other, said("read it", "here"):
+            hv.conn.defineXML("<domain/>")
+        assert not isinstance(other.value, DomainGone)
