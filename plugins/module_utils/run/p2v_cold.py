@@ -10,11 +10,11 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_agent import Agent
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_wire import Refused
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import POWEROFF, P2vFound, P2vWish, Pass
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_copy import Copier
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_rounds import powered_off
 
 _AGAIN = "Run again: what came is kept, and what differs is copied."
 
@@ -44,11 +44,14 @@ class OnePass:
             return
         mark_left(self.wish.cutover)
         try:
-            self.agent.power_off()
-        except Refused as refused:
+            powered_off(self.agent, self._not_off, self._not_off)
+        except HostError:
             mark_left(None)
-            remedy = "The images are finished. Power it off by hand before the VM starts."
-            raise HostError("power it off", self.agent.side, refused.said, remedy)
+            raise
+
+    def _not_off(self, said: str) -> HostError:
+        remedy = "The images are finished. Power it off by hand before the VM starts."
+        return HostError("power it off", self.agent.side, said, remedy)
 
     def _rested(self) -> None:
         """Raises HostError when the disks are not what they were when the copy began."""
