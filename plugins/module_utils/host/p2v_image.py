@@ -155,7 +155,7 @@ class Image:
         paths = self.paths
         try:
             self.manifest.head.update(head, complete=True)
-            _sync(paths.part)
+            synced(paths.part)
             self.manifest.head["marks"] = marks_of(paths.part)
             # First the manifest: one without its image says nothing, an image without its manifest is one of somebody else.
             _write_whole(paths.manifest, self.manifest)
@@ -219,14 +219,15 @@ def _write_whole(path: str, manifest: Manifest) -> None:
         out.flush()
         os.fsync(out.fileno())
     os.replace(temporary, path)
-    _sync(os.path.dirname(path))
+    synced(os.path.dirname(path))
 
 
 def _unkept(path: str, error: OSError) -> HostError:
     return HostError("keep the manifest %s" % path, "this host", error.strerror or str(error), remedy_of(error.errno))
 
 
-def _sync(path: str) -> None:
+def synced(path: str) -> None:
+    """A file or a folder is on its medium, whoever wrote it. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

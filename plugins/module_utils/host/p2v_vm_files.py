@@ -12,7 +12,7 @@ import os
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import commands, far_side, guestfs_api
-from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_image import marks_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_image import marks_of, synced
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import FORMAT, VmDisk, hidden
 
@@ -50,7 +50,7 @@ def write_record(path: str, record: Mapping[str, Any]) -> None:
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, path)
-        _sync(os.path.dirname(path))
+        synced(os.path.dirname(path))
     except OSError as error:
         raise HostError("keep the record %s" % path, _SIDE, str(error), "Check the pool, then run again.")
 
@@ -91,18 +91,10 @@ def publish(disks: Sequence[VmDisk]) -> None:
     """Give the overlays their names, when all that was written is on the medium."""
     for disk in disks:
         try:
-            _sync(disk.unfinished)
+            synced(disk.unfinished)
             far_side.publish(disk.unfinished, disk.overlay, 0o600, os.geteuid(), os.getegid())
         except OSError as error:
             raise HostError("publish %s" % disk.overlay, _SIDE, str(error), "Check the pool, then run again.")
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def flatten(disks: Sequence[VmDisk]) -> None:
@@ -112,7 +104,7 @@ def flatten(disks: Sequence[VmDisk]) -> None:
             attempted = "put %s into %s" % (disk.overlay, disk.image)
             argv = ["qemu-img", "commit", "-q", "-d", "-f", FORMAT, disk.overlay]
             commands.output_of(argv, attempted=attempted, remedy="Check the pool's free space, then run again.")
-            _sync(disk.image)
+            synced(disk.image)
 
 
 def drop(disks: Sequence[VmDisk]) -> None:
