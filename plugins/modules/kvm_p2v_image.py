@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kvm_p2v_image
-short_description: The disks of a running physical machine are images here
+short_description: The disks of a physical machine are images here
 version_added: 0.1.0
 description:
   - Copies the used blocks of a running Linux machine's disks into images in a libvirt pool of the host that runs the task,
@@ -45,10 +45,13 @@ options:
     default: qcow2
   mode:
     description:
-      - V(hot) makes the images.
+      - V(hot) makes the images of a running machine.
+      - V(cold) makes them of a machine that was booted from rescue media, any Linux with ssh, root and a Python. Its disks are at rest, so
+        there is one pass, and nothing is tracked or frozen. The medium of the rescue system itself is left out, which a concern says. A disk
+        that is mounted read-write there is refused. When anything was written to a disk meanwhile, nothing is published.
       - V(gather) only looks, and returns what the machine is, what of it would be copied, and what is against it.
     type: str
-    choices: [hot, gather]
+    choices: [hot, cold, gather]
     default: hot
   disks:
     description: The disks to copy, by kernel name. Not set means all of them.
@@ -67,6 +70,7 @@ options:
         before, if any are given. The way back is to power it on.
       - The task fails unless the machine took the order and then fell silent. No guest starts while somebody answers a ping at its
         addresses.
+      - With O(mode=cold) there are V(none) and V(poweroff).
     type: str
     choices: [none, freeze, stop, poweroff]
     default: none
@@ -168,6 +172,19 @@ EXAMPLES = r"""
       command: [/usr/local/sbin/start-web1]
       timeout_s: 120
 
+- name: Image each disk of a machine that was booted from rescue media, make a guest of them, and switch the machine off
+  kvmops.fleet.kvm_p2v_image:
+    name: old1
+    # The rescue system, as the inventory knows it. It may have another address than the machine had.
+    source: old1-rescue
+    mode: cold
+    disks: [sda, sdb]
+    serials: {sda: S3Z8NB0K, sdb: S3Z8NB1M}
+    cutover: poweroff
+    fixup: true
+    domain: {state: running}
+    boot_test: {}
+
 - name: Rehearse all of it; the machine serves on
   kvmops.fleet.kvm_p2v_image:
     name: web1
@@ -237,11 +254,12 @@ prediction:
   description:
     - How long the machine was expected to stand still, before it did, and what that was made of. C(guest_s) is what fix-up and boot test
       took at the rehearsal. At a cutover it is part of C(pause_s). Null when there was no rehearsal.
+    - Null with O(mode=cold).
   returned: changed and not check mode
   type: dict
   sample: {pause_s: 56.4, rest_bytes: 8388608, rate_mib_s: 80.0, beside_s: 1.3, guest_s: 55.0, allowed_s: 10.0}
 pause_s:
-  description: How long it stood still, in seconds. With O(takeover), until that had succeeded.
+  description: How long it stood still, in seconds. With O(takeover), until that had succeeded. Null with O(mode=cold).
   returned: changed and not check mode
   type: float
 power:

@@ -29,6 +29,7 @@ MODULES = (
     "mounts",
     "space",
     "btrfs",
+    "rest",
     "signatures",
     "maps",
     "tracing",

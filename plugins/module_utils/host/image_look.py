@@ -96,6 +96,7 @@ def look(handle: Any, root: str, disks: Sequence[str], machine: Mapping[str, Any
         enabled=frozenset(_enabled(handle)),
         esp=tuple(_esp(handle)),
         cards=tuple(cards),
+        rescue=bool(machine.get("rescue")),
     )
 
 

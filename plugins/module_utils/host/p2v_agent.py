@@ -40,6 +40,14 @@ class Written(NamedTuple):
     sizes: Dict[str, int]
 
 
+class Rested(NamedTuple):
+    """written: bytes, by disk, since they were to rest. sizes: bytes, now."""
+
+    written: Dict[str, int]
+    boot_id: str
+    sizes: Dict[str, int]
+
+
 class Agent:
     """control: one request at a time. data: connections for reading, each of one thread."""
 
@@ -66,6 +74,15 @@ class Agent:
         told = self.control.ask("written")
         disks = {name: merged(_ranges(ranges)) for name, ranges in told["disks"].items()}
         return Written(disks, int(told["lost"]), str(told["boot_id"]), dict(told.get("sizes") or {}))
+
+    def rest(self, disks: Sequence[str]) -> str:
+        """The disks should stay as they are from now on. Gives the boot id."""
+        return str(self.control.ask("rest", disks=list(disks)).get("boot_id"))
+
+    def rested(self) -> Rested:
+        told = self.control.ask("rested")
+        written = {str(name): int(size) for name, size in told["written"].items()}
+        return Rested(written, str(told["boot_id"]), dict(told.get("sizes") or {}))
 
     def map(self, disk: str) -> UsedMap:
         told = self.control.ask("map", disk=disk)

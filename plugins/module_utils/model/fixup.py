@@ -45,7 +45,8 @@ class ImageFacts:
     that are not among the images ("sdb"). unmounted: what fstab has, and could not be mounted. files: the texts that
     decisions need. paths: which of the asked paths exist. enabled: services that start at boot. by_id: other names of disks
     ("/dev/disk/by-id/ata-X") -> "/dev/sda". systemd: its version, 0 when it has none. esp: files of the EFI partition, by
-    path ("/boot/efi/EFI/debian/grubx64.efi"). firmware: bios or uefi, of the source.
+    path ("/boot/efi/EFI/debian/grubx64.efi"). firmware: bios or uefi, of the source. rescue: the names of the cards are
+    those that another system gave them.
     """
 
     distribution: str = ""
@@ -63,6 +64,7 @@ class ImageFacts:
     enabled: FrozenSet[str] = frozenset()
     esp: Tuple[str, ...] = ()
     cards: Tuple[Card, ...] = ()
+    rescue: bool = False
 
 
 @dataclass(frozen=True)

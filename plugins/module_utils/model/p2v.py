@@ -100,7 +100,7 @@ class Takeover:
 class P2vWish:
     """name: of the images and of the run. disks: kernel names, or empty for all. serials: disk name -> what it must have.
 
-    source: the machine's name in the inventory.
+    source: the machine's name in the inventory. cold: it was booted from rescue media, so its disks are at rest.
     """
 
     name: str
@@ -119,6 +119,7 @@ class P2vWish:
     key: Optional[str] = None
     gather_only: bool = False
     source: str = ""
+    cold: bool = False
 
     @property
     def run(self) -> str:

@@ -131,6 +131,7 @@ def machine_of(facts: Mapping[str, Any]) -> Dict[str, Any]:
         "cpus": facts.get("cpus"),
         "root": _root_of(facts),
         "firmware": (facts.get("boot") or {}).get("firmware"),
+        "rescue": bool(facts.get("rescue")),
         "disks": [{key: disk.get(key) for key in ("name", "by_id")} for disk in facts.get("disks") or ()],
         "interfaces": [
             {key: each.get(key) for key in ("name", "mac", "permanent_mac", "kind", "state", "master", "addresses")}

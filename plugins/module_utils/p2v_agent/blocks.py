@@ -72,6 +72,12 @@ def is_disk(name):
     return not listed(name, "slaves") and fact(name, "removable") != "1" and fact(name, "hidden") != "1"
 
 
+def loops():
+    """[{name, file}] of the loop devices over files: a rescue system often runs from one."""
+    found = [(name, fact(name, "loop", "backing_file")) for name in names() if name.startswith("loop")]
+    return [{"name": name, "file": path} for name, path in found if path]
+
+
 def disks():
     return [name for name in names() if is_disk(name)]
 
@@ -143,14 +149,17 @@ class Layout:
     def _within(self, below, start, length, at):
         """Where `length` bytes at `start` of the device `below` lie, told as if they began at `at`."""
         found = self.pieces(below)
-        if found is None:
-            return None
-        inside = []
-        for piece in found:
-            first, last = max(piece.offset, start), min(piece.offset + piece.length, start + length)
-            if first < last:
-                inside.append(Piece(at + first - start, last - first, piece.disk, piece.at + first - piece.offset))
-        return inside
+        return None if found is None else part_of(found, start, length, at)
+
+
+def part_of(pieces, start, length, at=0):
+    """[Piece] of a part of a device, told as if it began at `at`."""
+    inside = []
+    for piece in pieces:
+        first, last = max(piece.offset, start), min(piece.offset + piece.length, start + length)
+        if first < last:
+            inside.append(Piece(at + first - start, last - first, piece.disk, piece.at + first - piece.offset))
+    return inside
 
 
 def on_disk(pieces, disk, ranges):

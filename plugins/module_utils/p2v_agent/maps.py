@@ -14,6 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.p2v_agent import (
     mounts,
     processes,
     ranges,
+    rest,
     signatures,
     space,
 )
@@ -60,11 +61,15 @@ class Area:
 
 
 class Map:
-    """Maps of disks. settle: a function that makes the filesystem at a mount point write all it has (freeze, thaw)."""
+    """Maps of disks. settle: a function that makes the filesystem at a mount point write all it has (freeze, thaw).
 
-    def __init__(self, layout, settle):
+    at_rest: nothing on the disks is in use, so that what is not mounted and not active is looked into as well.
+    """
+
+    def __init__(self, layout, settle, at_rest=False):
         self._layout = layout
         self._settle = settle
+        self._at_rest = at_rest
         self._mounts = mounts.mounts()
         self._swaps = mounts.swaps()
         self._signatures = {}
@@ -77,8 +82,7 @@ class Map:
             pieces = self._layout.pieces(name)
             if not pieces or all(piece.disk != disk for piece in pieces):
                 continue
-            area = self._area(name, pieces)
-            if area:
+            for area in self._areas(name, pieces):
                 told, free = area.told(disk)
                 records.extend(told)
                 skipped.extend(free)
@@ -96,6 +100,27 @@ class Map:
         )
         used = ranges.coarsened(ranges.subtracted([(0, size)], skipped), MOST_RANGES, JOINED)
         return {"used": ranges.clipped(used, size), "areas": sorted(records, key=lambda area: area["offset"])}
+
+    def _areas(self, name, pieces):
+        """Of a device, and of the volumes in it that no device shows."""
+        area = self._area(name, pieces)
+        volumes = rest.volumes(name) if self._at_rest and self._signature(name).get("type") == "LVM2_member" else []
+        return ([area] if area else []) + [self._volume(name, pieces, volume) for volume in volumes]
+
+    def _volume(self, name, pieces, volume):
+        inside = blocks.part_of(pieces, volume.offset, volume.length)
+        try:
+            with rest.window(name, volume.offset, volume.length) as seen:
+                kind = self._signature(seen).get("type", "")
+                how, free = self._unmounted(seen, kind)
+        except processes.Failed:
+            kind, how, free = "unknown", "all", []
+        finally:
+            # The next window may have the name of this one.
+            self._signatures.clear()
+        if kind == "swap":
+            how, free = "skipped: swap", [(SWAP_HEADER, max(0, volume.length - SWAP_HEADER))]
+        return Area("%s %s" % (kind or "unknown", volume.name), inside, free, how)
 
     def _area(self, name, pieces):
         size = blocks.size_of(name)
@@ -155,6 +180,8 @@ class Map:
             how, free = "dumpe2fs", space.dumpe2fs(path, mounted=False)
         elif kind == "xfs" and space.xfs_log_is_clean(path):
             how, free = "xfs_db", space.xfs_db(path)
+        elif kind == "btrfs" and self._at_rest:
+            how, free = "btrfs", rest.btrfs_free(name, blocks.size_of(name))
         return (how, free) if free is not None else ("all", [])
 
     def _swap_files(self, name):

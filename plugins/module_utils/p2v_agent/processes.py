@@ -20,7 +20,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 # <sys/mman.h>, <sched.h>, <sys/mount.h>, <sys/prctl.h>
 MCL_CURRENT, MCL_FUTURE = 1, 2
 CLONE_NEWNS = 0x20000
-MS_REC, MS_SLAVE = 0x4000, 0x80000
+MS_RDONLY, MS_REC, MS_SLAVE = 0x1, 0x4000, 0x80000
 
 # Tools of administrators stand here, also where root's PATH does not say so.
 TOOL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
@@ -170,6 +170,11 @@ def held_elsewhere(mounted):
 def _private_mounts():
     if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None):
         raise Failed("making a mount namespace", os.strerror(ctypes.get_errno()), ctypes.get_errno())
+
+
+def mount_read_only(kind, node, path):
+    if libc.mount(node.encode(), path.encode(), kind.encode(), MS_RDONLY, None):
+        raise Failed("mounting %s" % node, os.strerror(ctypes.get_errno()), ctypes.get_errno())
 
 
 def mount(kind, path):

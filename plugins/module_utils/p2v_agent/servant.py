@@ -19,6 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.p2v_agent import (
     processes,
     ranges,
     reading,
+    rest,
     services,
     tracing,
 )
@@ -41,6 +42,7 @@ class Servant:
         self._freezes = freezes
         self._tracefs = tracefs
         self._tracker = None
+        self._watch = None
         self._frozen = False
         self._stopped = []
 
@@ -146,8 +148,22 @@ class Servant:
         sizes = dict((name, blocks.size_of(name)) for name in self.layout.disks)
         return {"disks": disks, "lost": lost, "boot_id": discovery.boot_id(), "sizes": sizes}
 
+    def do_rest(self, request):
+        """From now on the disks are expected to stay as they are."""
+        for name in request["disks"]:
+            self._known(name)
+        processes.sync()
+        self._watch = rest.Watch(request["disks"])
+        return {"boot_id": discovery.boot_id()}
+
+    def do_rested(self, dummy):
+        if not self._watch:
+            raise processes.Failed("asking whether the disks stayed as they are", "nobody asked for that before")
+        sizes = dict((name, blocks.size_of(name)) for name in self.layout.disks)
+        return {"written": self._watch.written(), "boot_id": discovery.boot_id(), "sizes": sizes}
+
     def do_map(self, request):
-        return maps.Map(self.layout, self._freezes.settle).of(self._known(request["disk"]))
+        return maps.Map(self.layout, self._freezes.settle, bool(self._watch)).of(self._known(request["disk"]))
 
     def do_sync(self, dummy):
         processes.sync()

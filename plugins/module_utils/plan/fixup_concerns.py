@@ -66,6 +66,12 @@ ENTRIES: Tuple[Entry, ...] = (
         "Names of interfaces are not kept. Give the domain's networks, and look at the guest's settings.",
     ),
     Entry(
+        "p2v-fixup-card-unnamed",
+        WARNING,
+        "the rescue system calls a card by a name that the installed system's settings do not have",
+        "That card's name is not pinned. Look at the guest's settings: they must find it by its MAC address, or by its new name.",
+    ),
+    Entry(
         "p2v-fixup-no-boot-file",
         ERROR,
         "the machine boots by UEFI, and no loader is found on its EFI partition",

@@ -11,6 +11,7 @@ or by the MAC.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Iterator, List, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
@@ -38,14 +39,33 @@ _BY_HARDWARE = (
     ("/etc/NetworkManager/system-connections/", re.compile(r"^(path|driver)=", re.M)),
 )
 
+# Where a system says which card has which address.
+_SETTINGS = (
+    "/etc/netplan/", LINKS, "/etc/NetworkManager/system-connections/", "/etc/network/interfaces",
+    "/etc/sysconfig/network-scripts/", RULES,
+)  # fmt: skip
+
 
 def network_changes(facts: ImageFacts) -> Tuple[List[Change], List[Concern]]:
     concerns = [concern("p2v-fixup-network-by-hardware", path) for path in _choosing_by_hardware(facts)]
     if not facts.cards:
         concerns.append(concern("p2v-fixup-no-card", "the look at the machine showed none"))
+    if facts.rescue:
+        strange = [card for card in facts.cards if not _is_named(card, facts)]
+        concerns += [concern("p2v-fixup-card-unnamed", "%s with %s" % (card.name, card.mac)) for card in strange]
+        facts = replace(facts, cards=tuple(card for card in facts.cards if card not in strange))
     if facts.paths.intersection(SYSTEMD):
         return [change for card in facts.cards for change in _link(card, facts)], concerns
     return list(_rules(facts)), concerns
+
+
+def _is_named(card: Card, facts: ImageFacts) -> bool:
+    """Whether the settings of the system speak of a card of that name."""
+    word = re.compile(r"(?<![\w.-])%s(?![\w-])" % re.escape(card.name))
+    return any(
+        path.startswith(_SETTINGS) and (path.endswith("ifcfg-" + card.name) or word.search(text))
+        for path, text in facts.files.items()
+    )
 
 
 def _choosing_by_hardware(facts: ImageFacts) -> List[str]:

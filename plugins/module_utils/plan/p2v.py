@@ -39,6 +39,8 @@ def plan_p2v(wish: P2vWish, found: P2vFound, concerns: Sequence[Concern]) -> Pla
     steps = [step for disk in found.disks for step in _of_disk(wish, found, disk)]
     if wish.cutover != NONE:
         steps += _leaving(wish)
+    elif steps and wish.cold:
+        steps.append(_PUBLISH)
     elif steps:
         steps += [Step("settle", "freeze the source's filesystems for the last pass, and thaw them"), _PUBLISH]
     before = {disk.name: found.targets[disk.name].exists for disk in found.disks}
@@ -74,6 +76,8 @@ def _of_disk(wish: P2vWish, found: P2vFound, disk: SourceDisk) -> List[Step]:
 
 
 def _leaving(wish: P2vWish) -> List[Step]:
+    if wish.cold:
+        return [_PUBLISH, Step("poweroff", "power the source off")]
     steps = []
     if wish.services:
         steps.append(Step("stop", "stop %s on the source" % ", ".join(wish.services)))

@@ -33,6 +33,24 @@ ENTRIES: Tuple[Entry, ...] = (
         "Its kernel needs ftrace (tracefs) with the event block_rq_issue.",
     ),
     Entry(
+        "p2v-cold-in-use",
+        ERROR,
+        "a disk is written to by the system that runs on the source",
+        "For a machine that serves, take mode hot. In a rescue system, unmount it or swapoff, or leave it out with disks.",
+    ),
+    Entry(
+        "p2v-cold-array",
+        ERROR,
+        "an md array that is rebuilt writes to a disk",
+        "Stop it (mdadm --stop), or wait until it is idle; then run again.",
+    ),
+    Entry(
+        "p2v-cold-medium",
+        NOTE,
+        "a disk is the one that the rescue system came from",
+        "It is left out.",
+    ),
+    Entry(
         "p2v-cluster-filesystem",
         ERROR,
         "a filesystem is shared with other machines",

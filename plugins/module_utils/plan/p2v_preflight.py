@@ -42,8 +42,8 @@ def source_concerns(wish: P2vWish, source: Source) -> List[Concern]:
     return [
         *_disk_concerns(wish, source, disks),
         *_device_concerns(source, {disk.name for disk in disks}),
-        *_mount_concerns(source, {disk.name for disk in disks}),
-        *_other_concerns(wish, source),
+        *(() if wish.cold else _mount_concerns(source, {disk.name for disk in disks})),
+        *(() if wish.cold else _other_concerns(wish, source)),
     ]
 
 
@@ -105,7 +105,7 @@ def _disk_concerns(wish: P2vWish, source: Source, disks: Tuple[SourceDisk, ...])
     for disk in disks:
         if disk.sector != 512:
             yield concern("p2v-sector-4096", "%s has sectors of %d bytes" % (disk.name, disk.sector))
-    if not source.facts.get("tracing"):
+    if not wish.cold and not source.facts.get("tracing"):
         yield concern("p2v-no-tracking", "%s shows no tracefs" % source.name)
 
 

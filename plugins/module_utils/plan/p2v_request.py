@@ -13,8 +13,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import R
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.names import name_problems
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import FREEZE, NONE, STOP, P2vWish, Takeover
 
-GATHER, HOT = "gather", "hot"
-MODES = (HOT, GATHER)
+GATHER, HOT, COLD = "gather", "hot", "cold"
+MODES = (HOT, COLD, GATHER)
 _ABOVE_ZERO = ("max_downtime_s", "max_passes", "connections", "bandwidth_mib_s", "connect_timeout_s")
 _MOST_CONNECTIONS = 16
 # A file name is made of it: ".NAME-nvme0n1.qcow2.part.manifest.new"
@@ -47,6 +47,8 @@ def read_p2v_wish(params: Mapping[str, Any]) -> P2vWish:
         problems.append(
             "cutover is %s and mode is gather; a look changes nothing: leave cutover out" % params["cutover"]
         )
+    if params["mode"] == COLD:
+        problems += _cold_problems(params)
     if problems:
         raise RequestError(problems)
     return _wish(params)
@@ -72,7 +74,20 @@ def _wish(params: Mapping[str, Any]) -> P2vWish:
         key=params.get("key"),
         gather_only=params["mode"] == GATHER,
         source=params.get("source") or "",
+        cold=params["mode"] == COLD,
     )
+
+
+def _cold_problems(params: Mapping[str, Any]) -> List[str]:
+    found = []
+    if params["cutover"] in (FREEZE, STOP):
+        found.append(
+            "cutover is %s and mode is cold; nothing of the installed system runs there: choose none or poweroff"
+            % params["cutover"]
+        )
+    if params.get("services"):
+        found.append("services are given and mode is cold; none of the installed system runs: leave services out")
+    return found
 
 
 def _words(option: str, words: Any, form: Pattern[str], remedy: str) -> List[str]:

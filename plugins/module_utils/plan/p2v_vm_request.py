@@ -14,7 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import Fi
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import NONE, POWEROFF, P2vWish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import AUTO, PORT, BootTest, VmWish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_request import GATHER, read_p2v_wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_request import COLD, GATHER, read_p2v_wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import domain_params
 
 _SERVICE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9@._:\\-]*$")
@@ -103,7 +103,9 @@ def _problems(params: Mapping[str, Any]) -> Iterator[str]:
     if params["mode"] == GATHER and (domain is not None or params.get("fixup")):
         yield "mode is gather, which changes nothing; leave fixup and domain out"
     if domain is not None and domain.get("state") == "running" and params["cutover"] != POWEROFF:
-        why = "the source serves on" if params["cutover"] == NONE else "takeover starts it"
+        why = "takeover starts it"
+        if params["cutover"] == NONE:
+            why = "the rescue system keeps the cards" if params["mode"] == COLD else "the source serves on"
         yield (
             "domain.state is running and cutover is %s: %s, and both would have the same addresses. "
             "Choose cutover poweroff, or state present with boot_test" % (params["cutover"], why)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""kvm_p2v_image: the disks of a running physical machine are images here."""
+"""kvm_p2v_image: the disks of a physical machine, running or booted from rescue media, are images here."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import V
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v import head_of, plan_p2v, was_left
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_cold import installed
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_request import HOT, MODES
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm_request import read_wishes
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_way import Absence, why_absent
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_cold import OnePass
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_copy import Copier
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_look import Look, left_already, look
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_report import report
@@ -68,6 +70,12 @@ OPTIONS: Dict[str, Any] = {
 }
 
 
+def facts_of(wish: P2vWish, found: P2vFound) -> Mapping[str, Any]:
+    """What the source told of the machine that becomes a guest."""
+    facts = found.source.facts if found.source else {}
+    return installed(facts, {disk.name for disk in found.disks}) if wish.cold else facts
+
+
 class P2vJob(Job[P2vFound]):
     """agent: None when the source has been left by an earlier run."""
 
@@ -92,7 +100,9 @@ class P2vJob(Job[P2vFound]):
             self._look = look(self.wish, self.world, self.agent)
         if not self.wish.gather_only:
             heads = left_already(self.wish, self.world) if self.agent is None else ()
-            self._look.concerns += self.vm.look(self._look.found, heads, self.wish.cutover != NONE)
+            self._look.concerns += self.vm.look(
+                self._look.found, facts_of(self.wish, self._look.found), heads, self.wish.cutover != NONE
+            )
         return self._look.found
 
     def plan(self, found: P2vFound) -> Plan:
@@ -101,7 +111,10 @@ class P2vJob(Job[P2vFound]):
         return plan if self.wish.gather_only else self.vm.plan(plan, self._copies)
 
     def _hold(self) -> None:
-        """The source is to stand still until its images are a guest. Raises HostError when it has gone on."""
+        """The source is to stand still until its images are a guest. Raises HostError when it has gone on, or is gone."""
+        if self.agent is not None and self.wish.cold:
+            self.agent.alive()
+            return
         if self.agent is not None and not self.agent.alive() and self.wish.cutover != NONE and self._copies:
             raise HostError(
                 "make a guest of %s" % self.wish.name,
@@ -125,10 +138,9 @@ class P2vJob(Job[P2vFound]):
             for disk in found.disks
         }
         copier = Copier(self.agent, images, self.world.nbd, self.world.name, self.world.tell)
-        rounds = Rounds(self.wish, found, self.agent, copier, self._look.boot_id)
 
         def publish() -> None:
-            facts = found.source.facts if found.source else {}
+            facts = facts_of(self.wish, found)
             for image in images.values():
                 image.publish({"source": found.source.name if found.source else None, "machine": machine_of(facts)})
             # While the source stands still: when this fails, it goes on.
@@ -139,16 +151,22 @@ class P2vJob(Job[P2vFound]):
             for image in images.values():
                 image.mark({"cutover": cutover})
 
-        rounds.cut(rounds.approach(found.differing), publish, mark_left)
+        told = self._copied(copier, found, publish, mark_left)
         self.vm.settle()
         if self._hv is not None:
             refresh(self._hv, self.wish.pool)
         seconds = time.monotonic() - self._began
-        return dict(
-            rounds.as_dict(self.vm.expected_s),
-            seconds=round(seconds, 3),
-            held={n: i.manifest.bytes for n, i in images.items()},
-        )
+        return dict(told, seconds=round(seconds, 3), held={n: i.manifest.bytes for n, i in images.items()})
+
+    def _copied(self, copier: Copier, found: P2vFound, publish: Any, mark_left: Any) -> Dict[str, Any]:
+        boot_id = self._look.boot_id if self._look else ""
+        if self.wish.cold:
+            once = OnePass(self.wish, found, copier.agent, copier, boot_id)
+            once.go(found.differing, publish, mark_left)
+            return once.as_dict()
+        rounds = Rounds(self.wish, found, copier.agent, copier, boot_id)
+        rounds.cut(rounds.approach(found.differing), publish, mark_left)
+        return rounds.as_dict(self.vm.expected_s)
 
     def report(self, plan: Plan, found: P2vFound, outcome: Optional[Mapping[str, Any]]) -> Mapping[str, Any]:
         told = report(self.wish, self.world, found, self._look.concerns if self._look else (), outcome)

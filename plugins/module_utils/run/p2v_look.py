@@ -14,7 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_image import
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vFound, P2vWish, UsedMap
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_preflight
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_cold, p2v_preflight
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_copy import Copier
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_world import World
 
@@ -27,15 +27,18 @@ class Look:
 
 
 def look(wish: P2vWish, world: World, agent: Agent) -> Look:
-    """Notes of writes begin before the maps are read, so that nothing is missed; they end with the agent."""
+    """Notes of writes, or their count, begin before the maps are read, so that nothing is missed; they end with the agent."""
     source = agent.describe()
     agent.limit(wish.bandwidth_mib_s)
-    disks = p2v_preflight.wanted_disks(wish, source)
+    disks = p2v_cold.cold_disks(wish, source) if wish.cold else p2v_preflight.wanted_disks(wish, source)
     concerns = p2v_preflight.source_concerns(wish, source)
+    if wish.cold:
+        concerns += p2v_cold.cold_concerns(wish, source)
     bad = any(concern.level == "error" for concern in concerns)
     boot_id = ""
     if not bad and not wish.gather_only:
-        boot_id = agent.track([disk.name for disk in disks])
+        names = [disk.name for disk in disks]
+        boot_id = agent.rest(names) if wish.cold else agent.track(names)
         agent.sync()
     maps = {disk.name: agent.map(disk.name) for disk in disks}
     found = P2vFound(source=source, disks=disks, maps=maps)

@@ -86,6 +86,8 @@ def _summary(wish: P2vWish, found: P2vFound, metrics: Mapping[str, Any], rest: M
             -(-metrics["wire_bytes"] // CHUNK),
         )
     ]
+    if wish.cold:
+        return [*lines, "%s %s." % (source, "stays in its rescue system" if wish.cutover == NONE else "is powered off")]
     after = "serves on" if wish.cutover == NONE else "is powered off"
     expected = "%.2f s were expected" % rest["prediction"]["pause_s"]
     if wish.cutover != NONE and rest["prediction"]["guest_s"] is None:

@@ -44,6 +44,24 @@ LOOK_EVERY_S = 0.5
 OFF_WITHIN_S = 120.0
 
 
+def powered_off(
+    agent: Agent, still_there: Callable[[str], HostError], perhaps_there: Callable[[str], HostError]
+) -> None:
+    """Until it has taken the order and is silent. Raises what the one or the other makes of the words when it is not known to
+    be off."""
+    try:
+        agent.power_off()
+    except Refused as refused:
+        raise still_there(refused.said)
+    except HostError as error:
+        raise perhaps_there(error.said)
+    latest = time.monotonic() + OFF_WITHIN_S
+    while agent.answers(QUIET_S):
+        if time.monotonic() > latest:
+            raise still_there("it has taken the order, and answers still after %.0f s" % OFF_WITHIN_S)
+        threading.Event().wait(LOOK_EVERY_S)
+
+
 def _other_size(now: int, before: int) -> Tuple[str, str]:
     """What happened to a disk, and what to do."""
     if not now:
@@ -212,18 +230,7 @@ class Rounds:
             raise HostError(attempted, self.agent.side, "the source was thawed meanwhile", remedy)
 
     def _power_off(self) -> None:
-        """Until it has taken the order and is silent. Raises HostError when it is not known to be off."""
-        try:
-            self.agent.power_off()
-        except Refused as refused:
-            raise self._still_there(refused.said)
-        except HostError as error:
-            raise self._perhaps_there(error.said)
-        latest = time.monotonic() + OFF_WITHIN_S
-        while self.agent.answers(QUIET_S):
-            if time.monotonic() > latest:
-                raise self._still_there("it has taken the order, and answers still after %.0f s" % OFF_WITHIN_S)
-            threading.Event().wait(LOOK_EVERY_S)
+        powered_off(self.agent, self._still_there, self._perhaps_there)
 
     def _still_there(self, said: str) -> HostError:
         remedy = "It serves again, and the images are of the moment before: bring them up to date with another run."

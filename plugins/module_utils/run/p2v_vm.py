@@ -61,9 +61,11 @@ class Vm:
 
     # --- before anything is changed ---
 
-    def look(self, found: P2vFound, heads: Sequence[Mapping[str, Any]], leaves: bool) -> Tuple[Concern, ...]:
-        """heads: of the finished images' manifests, for a source that is not asked any more. leaves: there is a last round."""
-        disks, machine = self._of_source(found) if found.source is not None else self._of_heads(heads)
+    def look(
+        self, found: P2vFound, facts: Mapping[str, Any], heads: Sequence[Mapping[str, Any]], leaves: bool
+    ) -> Tuple[Concern, ...]:
+        """facts: of the machine that becomes a guest. heads: of the finished images' manifests, for a source that is not asked any more. leaves: there is a last round."""
+        disks, machine = self._of_source(found, facts) if found.source is not None else self._of_heads(heads)
         self._domain.cards = image_look.cards_of(machine.get("interfaces") or ())
         self.found = VmFound(
             disks=disks,
@@ -83,12 +85,12 @@ class Vm:
         self.concerns = tuple(told)
         return self.concerns
 
-    def _of_source(self, found: P2vFound) -> Tuple[Tuple[VmDisk, ...], Dict[str, Any]]:
+    def _of_source(self, found: P2vFound, facts: Mapping[str, Any]) -> Tuple[Tuple[VmDisk, ...], Dict[str, Any]]:
         disks = [
             VmDisk(disk.name, self._world.paths(disk.name).image, self._world.format, disk.serial)
             for disk in found.disks
         ]
-        return tuple(disks), machine_of(found.source.facts if found.source else {})
+        return tuple(disks), machine_of(facts)
 
     def _of_heads(self, heads: Sequence[Mapping[str, Any]]) -> Tuple[Tuple[VmDisk, ...], Dict[str, Any]]:
         ours = [head for head in heads if head.get("run") == self.wish.name]

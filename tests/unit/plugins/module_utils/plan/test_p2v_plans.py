@@ -24,7 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
     Target,
     UsedMap,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_preflight, p2v_way
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_cold, p2v_preflight, p2v_way
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v import head_of, plan_p2v
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_concerns import ENTRIES
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_passes import (
@@ -283,6 +283,6 @@ def test_every_concern_has_a_remedy_and_an_id_of_its_own() -> None:
 
 def test_what_is_asked_and_what_is_listed_are_the_same() -> None:
     asked = {name for dummy, dummy, name in p2v_way._CAUSES}
-    for module in (p2v_preflight, p2v_way):
+    for module in (p2v_preflight, p2v_way, p2v_cold):
         asked |= set(re.findall(r'concern\(\s*"([^"]+)"', Path(module.__file__).read_text(encoding="utf-8")))
     assert asked == {entry.id for entry in ENTRIES}

@@ -144,7 +144,7 @@ def test_a_guest_is_made_of_a_source_that_was_left_before(place: VmPlace) -> Non
     assert told["changed"] and place.there() == ALL and told["left_already"]
     assert not place.left(wish(cutover="poweroff"))["changed"]
     head = json.loads((place.pool / (IMAGE + ".manifest")).read_text().splitlines()[0])
-    assert set(head["machine"]) == {"memory_bytes", "cpus", "root", "firmware", "disks", "interfaces"}
+    assert set(head["machine"]) == {"memory_bytes", "cpus", "root", "firmware", "rescue", "disks", "interfaces"}
 
 
 TESTED = VmWish("old1", domain={"networks": [], "memory_mib": 64, "domain_type": "qemu"}, boot_test=BootTest(5.0))
