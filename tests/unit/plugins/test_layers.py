@@ -34,6 +34,7 @@ LAYERS_SEEN_BY = {
     "p2v_agent": {"p2v_agent"},
     "modules": {"run"},
     "filter": {"model", "plan"},
+    "inventory": {"plan", "run"},
     "action": {"model", "plan"},
     "plugin_utils": {"model", "plan"},
     "doc_fragments": set(),

@@ -89,6 +89,10 @@ class FakeDomain:
     def listAllCheckpoints(self, flags: int = 0) -> List[Any]:
         raise refuse("VIR_ERR_NO_SUPPORT", "this function is not supported")
 
+    def interfaceAddresses(self, source: int, flags: int = 0) -> Dict[str, Any]:
+        self._active()
+        return {}
+
     def jobStats(self, flags: int = 0) -> Dict[str, int]:
         raise refuse("VIR_ERR_NO_SUPPORT", "this function is not supported")
 
