@@ -2,15 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""libvirt's records of snapshots: list them, and bring them to another host. Their data is inside the images."""
+"""Snapshots: list, take, go back, delete; and bring libvirt's records of them to another host."""
 
 from __future__ import annotations
 
+import os
 from typing import Any, List, NamedTuple, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.domains import side_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import flag, said
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.snapshot import Snapshot
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.snapshot_xml import new_files, read_snapshot
 
 
 class Record(NamedTuple):
@@ -49,3 +52,34 @@ def redefine(dom: Any, wanted: List[Record]) -> None:
     there = [(one.name, one.current) for one in records(dom)]
     if sorted(there) != sorted((one.name, one.current) for one in wanted):
         raise HostError(attempted, side_of(dom), "there are %s afterwards" % there, "Run again.")
+
+
+def read_all(dom: Any) -> Tuple[Snapshot, ...]:
+    """Parents first."""
+    with said("read the snapshots of domain %s" % dom.name(), side_of(dom)):
+        every = dom.listAllSnapshots(flag("VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL"))
+        return tuple(read_snapshot(one.getXMLDesc(0), bool(one.isCurrent())) for one in every)
+
+
+def take(dom: Any, xml: str, external: bool, quiesce: bool) -> None:
+    """All disks or none. Nobody else may read the files that the guest writes to afterwards (CVE-2025-13193)."""
+    flags = ["VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC"]
+    flags += ["VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY"] if external else []
+    flags += ["VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE"] if quiesce else []
+    with said("take a snapshot of domain %s" % dom.name(), side_of(dom)):
+        made = dom.snapshotCreateXML(xml, flag(*flags)).getXMLDesc(0)
+    for path in new_files(made):
+        # Not there: the daemon is on another machine.
+        if os.path.isfile(path):
+            os.chmod(path, 0o600)
+
+
+def revert(dom: Any, name: str) -> None:
+    with said("revert domain %s to snapshot %s" % (dom.name(), name), side_of(dom)):
+        dom.revertToSnapshot(dom.snapshotLookupByName(name, 0), 0)
+
+
+def delete(dom: Any, name: str) -> None:
+    """Those that build on it build on its parent then."""
+    with said("delete snapshot %s of domain %s" % (name, dom.name()), side_of(dom)):
+        dom.snapshotLookupByName(name, 0).delete(0)
