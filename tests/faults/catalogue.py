@@ -149,7 +149,7 @@ FAULTS: Tuple[Fault, ...] = (
         "M16",
         "the guest changes memory faster than the link carries it, for ever",
         "busy_for_ever",
-        says=("timeout_s", STAYS),
+        says=("timeout_s", STAYS, "more time"),
         cmdline="kvmops.dirty_mib_s=20 kvmops.dirty_set_mib=40",
         phases=("set-up",),
         args={"timeout_s": 60, "bandwidth_mib_s": None},

@@ -62,7 +62,7 @@ class Order:
 @dataclass
 class Watched:
     """What was seen. error: libvirt's words when it failed. acts: what was done to the running job. stopped: how we ended
-    it (abort, pause, postcopy), if we did; why: the reason.
+    it (abort, pause, postcopy), if we did; why, remedy: see Act.
 
     completed: the source's statistics of the finished job, which its libvirt sends as an event. disk_errors: see disk_errors.py.
     """
@@ -74,6 +74,7 @@ class Watched:
     error: Optional[str] = None
     stopped: Optional[str] = None
     why: Optional[str] = None
+    remedy: str = ""
     wall_ms: int = 0
 
 
@@ -200,7 +201,7 @@ def _do(dom: Any, act: Act, watched: Watched) -> None:
     }
     watched.acts.append(act)
     if act.what in (ABORT, PAUSE, POSTCOPY):
-        watched.stopped, watched.why = act.what, act.why
+        watched.stopped, watched.why, watched.remedy = act.what, act.why, act.remedy
     # When libvirt refuses, it ended by itself in the same moment; the caller looks at both ends anyway.
     with contextlib.suppress(libvirt.libvirtError):
         hands[act.what]()

@@ -51,12 +51,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Act:
-    """One thing done to a running move. what: see the words above. value: ms or MiB/s, if it takes any. at_ms: since the start."""
+    """One thing done to a running move. what: see the words above. value: ms or MiB/s, if it takes any. at_ms: since the start.
+    remedy: what the user can do when it ended the move, where the reason alone says that."""
 
     what: str
     why: str
     value: Optional[int] = None
     at_ms: int = 0
+    remedy: str = ""
 
     def as_dict(self) -> Dict[str, Any]:
         return {"at_ms": self.at_ms, "what": self.what, "value": self.value, "why": self.why}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import List, Optional, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.safe_xml import etree, parse, text_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.edit_xml import add
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.safe_xml import parse, text_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.snapshot import EXTERNAL, INTERNAL, Snapshot
 
 _PART = (INTERNAL, EXTERNAL)
@@ -38,17 +39,17 @@ def write_snapshot(
     name: str, description: Optional[str], kind: str, disks: Sequence[str], left_out: Sequence[str]
 ) -> str:
     """What libvirt makes a snapshot of. disks, left_out: targets."""
-    root = etree.Element("domainsnapshot")
-    etree.SubElement(root, "name").text = name
+    root = parse("<domainsnapshot/>")
+    add(root, "name", text=name)
     if description:
-        etree.SubElement(root, "description").text = description
+        add(root, "description", text=description)
     if kind == EXTERNAL:
-        etree.SubElement(root, "memory", snapshot="no")
-    listed = etree.SubElement(root, "disks")
+        add(root, "memory", {"snapshot": "no"})
+    listed = add(root, "disks")
     for target in disks:
-        etree.SubElement(listed, "disk", name=target, snapshot=kind)
+        add(listed, "disk", {"name": target, "snapshot": kind})
     for target in left_out:
-        etree.SubElement(listed, "disk", name=target, snapshot="no")
+        add(listed, "disk", {"name": target, "snapshot": "no"})
     return safe_xml.render(root)
 
 

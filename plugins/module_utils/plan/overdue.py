@@ -10,6 +10,8 @@ from typing import Callable, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import Act
 
+_MORE_TIME = "Give it more time (timeout_s) or a longer stop (max_downtime_ms), or say what is to happen then (on_timeout); run again."
+
 
 def rule(timeout_s: Optional[int], on_timeout: str) -> Callable[[float], Optional[Act]]:
     """elapsed seconds -> None while in time, then `on_timeout` (abort, pause or postcopy), each time it is asked."""
@@ -17,6 +19,7 @@ def rule(timeout_s: Optional[int], on_timeout: str) -> Callable[[float], Optiona
     def overdue(elapsed_s: float) -> Optional[Act]:
         if timeout_s is None or elapsed_s <= timeout_s:
             return None
-        return Act(on_timeout, "timeout_s (%d) passed" % timeout_s, at_ms=int(elapsed_s * 1000))
+        why = "timeout_s (%d) passed" % timeout_s
+        return Act(on_timeout, why, at_ms=int(elapsed_s * 1000), remedy=_MORE_TIME)
 
     return overdue

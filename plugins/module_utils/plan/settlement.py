@@ -164,6 +164,14 @@ _PEER_ENDED = (
 )
 
 
+_CANCELLED = "canceled by client"
+
+
+def is_an_end(words: str) -> bool:
+    """Whether libvirt says no more than that the job was ended, or that the other end of it is gone since."""
+    return any(ended in words for ended in (_CANCELLED, *_PEER_ENDED))
+
+
 def _failed_disk(words: str, disk_errors: DiskErrors) -> Optional[str]:
     """The target (vda) of the disk whose copy failed, when libvirt's words or QEMU's events name one."""
     found = re.search(r"migration of disk (\S+) failed", words)
@@ -195,7 +203,7 @@ def advice(
     said = words or ""
     if "No space left" in said:
         return "Free room on the destination, then run again."
-    if "canceled by client" in said:
+    if _CANCELLED in said:
         return "Somebody ended the job (virsh domjobabort). Run again."
     disk = _failed_disk(said, disk_errors)
     if disk and "closed the monitor" not in said:

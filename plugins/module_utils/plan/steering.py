@@ -43,6 +43,7 @@ HALVED = 0.5
 MARGIN = 1.25
 # Longer than libvirt's keepalive (30 s), which knows better what is wrong.
 STILL_MS = 60 * 1000
+_ALLOW_MORE = "Allow a longer stop (max_downtime_ms), take another policy, or run again when the guest writes less."
 
 
 def steer(course: Course, sample: Sample) -> Tuple[Course, Tuple[Act, ...]]:
@@ -137,7 +138,7 @@ def _action(course: Course) -> str:
 def _act(course: Course, action: str, is_last_chance: bool) -> Optional[Act]:
     """The action, if this is the moment for it: a local minimum, or the end of the patience; and a stop within the bound."""
     if action == ABORT:
-        return Act(ABORT, _given_up(course)) if course.waited >= course.schedule.patience else None
+        return Act(ABORT, _given_up(course), remedy=_ALLOW_MORE) if course.waited >= course.schedule.patience else None
     if course.remaining_mib > NEAR * course.best_mib and not is_last_chance:
         return None
     if action == POSTCOPY:

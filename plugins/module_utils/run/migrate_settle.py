@@ -37,13 +37,15 @@ def settle(wish: Wish, ends: Ends, watched: Watched) -> None:
     if watched.stopped is None:
         words = settlement.cause(words, watched.disk_errors, watched.samples[-1] if watched.samples else None)
     else:
-        words = "%s, and the move was ended (%s); libvirt: %s" % (watched.why, watched.stopped, words)
+        # That it ended is then what was wanted, however libvirt puts it.
+        told = "" if watched.remedy and settlement.is_an_end(words) else "; libvirt: %s" % words
+        words = "%s, and the move was ended (%s)%s" % (watched.why, watched.stopped, told)
     where, remedy = settlement.told(outcome, here, there, ends.source.side, ends.dest.side)
     if outcome in settlement.UNSETTLED:
         raise CannotConverge("Could not %s: %s" % (attempted, words), where, remedy)
     said = "%s. Now %s" % (words, where)
     advice = settlement.advice(watched.error, ends.source.side, ends.dest.side, watched.disk_errors)
-    raise HostError(attempted, ends.source.side, said, remedy + advice)
+    raise HostError(attempted, ends.source.side, said, remedy + (watched.remedy or advice))
 
 
 def judged(wish: Wish, ends: Ends, here: str, there: str) -> str:

@@ -32,6 +32,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.settlement impor
     UNSETTLED,
     advice,
     cause,
+    is_an_end,
     may_take_back,
     told,
     verdict,
@@ -120,7 +121,9 @@ def test_advice_reads_libvirts_words() -> None:
     assert "QEMU on the destination" in advice("internal error: QEMU unexpectedly closed the monitor (vm='web1')")
     ended = "operation failed: job 'migration out' failed: Cannot read from TLS channel: The TLS connection was non-properly terminated."
     assert "QEMU on the destination" in advice(ended)
-    assert "Somebody ended the job" in advice("operation aborted: job 'migration out' canceled by client")
+    cancelled = "operation aborted: job 'migration out' canceled by client"
+    assert "Somebody ended the job" in advice(cancelled)
+    assert is_an_end(cancelled) and is_an_end(ended) and not is_an_end("it was told to end and has not within 40 s")
 
 
 def test_a_disk_that_failed_is_named_with_its_side() -> None:
