@@ -15,7 +15,7 @@ export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
 .PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration preflight-page \
-	test-crashes faults test-machines test-source molecule demo screenshot bench-rollout bench-migrate bench-migrate-page \
+	test-crashes faults test-machines test-source molecule demo screenshot bench-rollout bench-domains bench-migrate bench-migrate-page \
 	lab-up lab-down test clean
 
 help: ## list the targets
@@ -110,6 +110,9 @@ screenshot: setup ## docs/images/virt-manager.png anew, from virt-manager on a l
 
 bench-rollout: setup ## what a rollout costs, first and later runs, as docs/benchmarks/rollout.md
 	@mkdir -p docs/benchmarks && python tests/bench/rollout.py --write docs/benchmarks/rollout.md
+
+bench-domains: setup ## what a hundred domains cost in one task, beside a loop and virsh, as docs/benchmarks/domains.md; ROUNDS=3
+	@python -m tests.bench.domains $(or $(ROUNDS),3) --write docs/benchmarks/domains.md
 
 bench-migrate: setup ## what a live move costs, beside virsh, as docs/benchmarks/migrate.md; ROUNDS=5 ONLY="idle busy2" ADD=1
 	@python -m tests.bench.migrate run --rounds $(or $(ROUNDS),5) $(if $(ONLY),--only $(ONLY)) $(if $(ADD),--add)

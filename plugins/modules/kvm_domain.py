@@ -18,10 +18,21 @@ description:
   - Every refusal is reported at once and before anything is changed.
 options:
   name:
-    description: Name of the domain.
+    description: Name of the domain. Exactly one of O(name) and O(domains).
     type: str
-    required: true
     aliases: [guest]
+  domains:
+    description:
+      - Many domains of the host in one task, on one connection, instead of a loop. Each is a dictionary with O(name) and any of
+        the other options but O(uri) and O(parallel). What it does not say, the task's own options say.
+      - Bad options of any refuse the whole task. What stands against one domain, or goes wrong with it, leaves the others
+        alone. The task fails then, after all others are as described, and RV(domains) says which.
+    type: list
+    elements: dict
+  parallel:
+    description: How many of O(domains) are changed at the same time. V(1) takes one after the other, in their order.
+    type: int
+    default: 4
   state:
     description:
       - V(present) means defined. Whether it runs is not managed.
@@ -234,7 +245,20 @@ author:
 
 EXAMPLES = r"""
 - name: A guest with a new disk of 10 GiB runs
-  kvmops.fleet.kvm_domain:
+  kvmops.fleet.kvm_domains:
+  description: What came of each of O(domains), in their order. All have what RV(pending) and RV(domain) say of one.
+  returned: with O(domains)
+  type: list
+  elements: dict
+  contains:
+    name: {description: Its name., type: str}
+    changed: {description: Whether there was something to do., type: bool}
+    steps: {description: What was done or would be done in words., type: list, elements: str}
+    failed: {description: Whether it is not as described., type: bool}
+    msg: {description: Why. With C(concerns) where it was refused., type: str}
+    pending: {description: As below., type: bool}
+    domain: {description: As below., type: dict}
+domain:
     name: web1
     state: running
     memory_mib: 1024
@@ -250,6 +274,16 @@ EXAMPLES = r"""
     metadata:
       group: web
       priority: 10
+
+- name: Three guests run, each with its own memory
+  kvmops.fleet.kvm_domain:
+    state: running
+    networks:
+      - bridge: br0
+    domains:
+      - {name: web1, memory_mib: 1024, disks: [{pool: default, name: web1.qcow2, size_mib: 10240}]}
+      - {name: web2, memory_mib: 1024, disks: [{pool: default, name: web2.qcow2, size_mib: 10240}]}
+      - {name: db1, memory_mib: 4096, disks: [{pool: default, name: db1.qcow2, size_mib: 40960}]}
 
 - name: A guest boots a kernel of the host
   kvmops.fleet.kvm_domain:

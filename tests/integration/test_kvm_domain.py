@@ -211,3 +211,23 @@ def test_what_the_info_modules_say_is_what_virsh_says(clean: Lab) -> None:
     assert web1["stats"]["networks"][0]["sent_packets"] > 0
     assert web1["stats"]["disks"][0]["capacity_bytes"] == 16 * 1024 * 1024
     assert told["changed"] is domains["changed"] is False
+
+
+@pytest.mark.parametrize("host", ["kvm1", "kvm3"])
+def test_many_in_one_task_and_one_that_cannot_be(clean: Lab, host: str) -> None:
+    plain = {
+        key: value for key, value in guest("x", 1).items() if key in ("memory_mib", "vcpus", "machine", "domain_type")
+    }
+    names = ["many%d" % number for number in range(5)]
+    said = dict(plain, state="paused", disks=[], domains=[{"name": name} for name in names])
+    said["domains"][3]["state"] = "present"
+    check, real, again, again_check = clean.quartet(host, "kvm_domain", **said)
+    assert (check["changed"], real["changed"], again["changed"], again_check["changed"]) == (True, True, False, False)
+    assert check["steps"] == real["steps"] and check["diff"] == real["diff"] and again["steps"] == []
+    assert [each["domain"]["state"] for each in real["domains"]] == ["paused"] * 3 + ["shutoff", "paused"]
+    said["domains"][1]["networks"] = [{"bridge": "nowhere"}]
+    said["domains"].append({"name": "more"})
+    (told,) = clean.play(host, [Task("kvm_domain", said, may_fail=True)])
+    assert told["failed"] and told["msg"].startswith("1 of 6 domains are not as described. many1: ")
+    assert [each["failed"] for each in told["domains"]] == [False, True, False, False, False, False]
+    assert clean.state(host, "more") == "paused" and clean.state(host, "many1") == "paused"

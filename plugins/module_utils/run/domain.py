@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Mapping
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
@@ -22,6 +22,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import pl
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_hands import take
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_observe import look
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_set import DomainSetJob, read_set
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
 _BACKING: Dict[str, Any] = {
@@ -56,7 +57,9 @@ _NETWORK: Dict[str, Any] = {
 }
 
 OPTIONS: Dict[str, Any] = {
-    "name": {"type": "str", "required": True, "aliases": ["guest"]},
+    "name": {"type": "str", "aliases": ["guest"]},
+    "domains": {"type": "list", "elements": "dict"},
+    "parallel": {"type": "int", "default": 4},
     "state": {"type": "str", "default": "present", "choices": list(STATES)},
     "xml": {"type": "str"},
     "uuid": {"type": "str"},
@@ -101,14 +104,20 @@ class DomainJob(Job[DomainFound]):
         return True
 
     def report(self, plan: Plan, found: DomainFound, outcome: Any) -> Mapping[str, Any]:
-        result: Dict[str, Any] = {"domain": None, "pending": bool(plan.facts.get("pending", False))}
-        dom = domains.find(self.hv, self.wanted.name)
-        if dom is not None:
-            config, xml = domains.read(dom)
-            result["domain"] = domain_result(config, domains.status(dom))
-            if outcome and found.xml is not None:
-                result["warnings"] = _not_kept(self.wanted.name, merge(found.xml, xml), xml)
-        return result
+        return _report(self.hv, self.wanted, plan, found, outcome)
+
+
+def _report(
+    hv: Hypervisor, wanted: Wanted, plan: Plan, found: Optional[DomainFound], outcome: Any
+) -> Mapping[str, Any]:
+    result: Dict[str, Any] = {"domain": None, "pending": bool(plan.facts.get("pending", False))}
+    dom = domains.find(hv, wanted.name)
+    if dom is not None:
+        config, xml = domains.read(dom)
+        result["domain"] = domain_result(config, domains.status(dom))
+        if outcome and found is not None and found.xml is not None:
+            result["warnings"] = _not_kept(wanted.name, merge(found.xml, xml), xml)
+    return result
 
 
 def _not_kept(name: str, given: str, kept: str) -> List[str]:
@@ -120,15 +129,27 @@ def _not_kept(name: str, given: str, kept: str) -> List[str]:
     return [text % (name, "; ".join(dropped), name)]
 
 
+def _wanted(params: Mapping[str, Any]) -> Wanted:
+    return wanted_domain(params, read_domain(params["xml"], "xml") if params["xml"] is not None else None)
+
+
 @contextlib.contextmanager
-def _open(params: Mapping[str, Any]) -> Iterator[DomainJob]:
-    given = read_domain(params["xml"], "xml") if params["xml"] is not None else None
-    wanted = wanted_domain(params, given)
+def _open(params: Mapping[str, Any]) -> Iterator[Union[DomainJob, DomainSetJob]]:
+    if params["domains"] is None:
+        wanted = _wanted(params)
+        with connect(params["uri"]) as hv:
+            yield DomainJob(hv, wanted)
+        return
+    every = read_set(params, OPTIONS, _wanted)
     with connect(params["uri"]) as hv:
-        yield DomainJob(hv, wanted)
+        yield DomainSetJob(hv, every, params["parallel"], lambda *told: _report(hv, *told))
 
 
-SENTENCE = Sentence(options=OPTIONS, open=_open)
+SENTENCE = Sentence(
+    options=OPTIONS,
+    open=_open,
+    constraints={"mutually_exclusive": [("name", "domains")], "required_one_of": [("name", "domains")]},
+)
 
 
 def main() -> None:

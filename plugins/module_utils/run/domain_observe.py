@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Any, Dict, Mapping, Optional, Set, Tuple
+from dataclasses import replace
+from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import capabilities, domains, here, pools
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
@@ -25,11 +26,15 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks imp
 )
 
 
-def look(hv: Hypervisor, wanted: Wanted) -> DomainFound:
-    """Changes nothing."""
+def look(
+    hv: Hypervisor, wanted: Wanted, host: Optional[HostView] = None, kvm_works: Optional[Callable[[], bool]] = None
+) -> DomainFound:
+    """Changes nothing. host: from another look on this connection. kvm_works: asked only where it matters."""
     dom = domains.find(hv, wanted.name)
     status = domains.status(dom) if dom is not None else None
-    host = look_at_host(hv, wanted, new=dom is None)
+    host = host or look_at_host(hv)
+    if dom is None and wanted.domain_type is None and wanted.xml is None:
+        host = replace(host, kvm_works=kvm_works() if kvm_works else capabilities.kvm_works(hv))
     config, config_xml = domains.read(dom) if dom is not None else (None, None)
     live = domains.read(dom, inactive=False)[0] if status is not None and status.active else None
     xml = merge(wanted.xml, config_xml) if wanted.xml is not None and config_xml is not None else wanted.xml
@@ -48,14 +53,13 @@ def look(hv: Hypervisor, wanted: Wanted) -> DomainFound:
     )
 
 
-def look_at_host(hv: Hypervisor, wanted: Wanted, new: bool) -> HostView:
-    """new: the domain has to be made, so it matters whether KVM works."""
+def look_at_host(hv: Hypervisor) -> HostView:
+    """Without kvm_works, which matters only for a domain that has to be made."""
     return HostView(
         facts=capabilities.host_facts(hv),
         pools=pools.list_pools(hv),
         networks=capabilities.list_networks(hv),
         bridges=here.bridges_of(hv),
-        kvm_works=new and wanted.domain_type is None and wanted.xml is None and capabilities.kvm_works(hv),
     )
 
 

@@ -47,7 +47,8 @@ class Job(Generic[Found]):
     def report(self, plan: Plan, found: Found, outcome: Any) -> Mapping[str, Any]:
         """Extra result keys. outcome is what apply returned, or None when it was not called.
 
-        `warnings`, a list of texts, are shown as Ansible's warnings.
+        `warnings`, a list of texts, are shown as Ansible's warnings. `failed: True`, with `msg`, ends the module as failed with
+        all of the result: some of what was wanted is done.
         """
         return {}
 
@@ -74,6 +75,8 @@ def tell(sentence: Sentence) -> None:
         result = _run(module, sentence.open(module.params))
     except KvmError as error:
         module.fail_json(**failure(error))
+    if result.get("failed"):
+        module.fail_json(**result)
     module.exit_json(**result)
 
 
