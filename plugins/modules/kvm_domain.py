@@ -245,20 +245,7 @@ author:
 
 EXAMPLES = r"""
 - name: A guest with a new disk of 10 GiB runs
-  kvmops.fleet.kvm_domains:
-  description: What came of each of O(domains), in their order. All have what RV(pending) and RV(domain) say of one.
-  returned: with O(domains)
-  type: list
-  elements: dict
-  contains:
-    name: {description: Its name., type: str}
-    changed: {description: Whether there was something to do., type: bool}
-    steps: {description: What was done or would be done in words., type: list, elements: str}
-    failed: {description: Whether it is not as described., type: bool}
-    msg: {description: Why. With C(concerns) where it was refused., type: str}
-    pending: {description: As below., type: bool}
-    domain: {description: As below., type: dict}
-domain:
+  kvmops.fleet.kvm_domain:
     name: web1
     state: running
     memory_mib: 1024
@@ -331,6 +318,19 @@ pending:
   description: Whether the running guest still differs from what the task describes, until its next boot.
   returned: success
   type: bool
+domains:
+  description: What came of each of O(domains), in their order. All have what RV(pending) and RV(domain) say of one.
+  returned: with O(domains)
+  type: list
+  elements: dict
+  contains:
+    name: {description: Its name., type: str}
+    changed: {description: Whether there was something to do., type: bool}
+    steps: {description: What was done or would be done in words., type: list, elements: str}
+    failed: {description: Whether it is not as described., type: bool}
+    msg: {description: Why. With C(concerns) where it was refused., type: str}
+    pending: {description: As below., type: bool}
+    domain: {description: As below., type: dict}
 domain:
   description: The domain at the end, as its next boot will be. Null when there is none.
   returned: success
