@@ -27,8 +27,13 @@ class ActionModule(WatchedAction):
         task_vars = task_vars or {}
         args = self._task.args
         source = str(args.get("source") or "")
+        if args.get("import_from") is not None:
+            # There is no agent: the module reads the images itself, and refuses a source beside them.
+            return super().run(tmp, task_vars)
         if source not in task_vars["hostvars"]:
-            raise AnsibleActionFail("source is %r; give the inventory name of the physical machine." % source)
+            raise AnsibleActionFail(
+                "source is %r; give the inventory name of the physical machine, or import_from." % source
+            )
         key = p2v_start.new_key()
         self._task.args = dict(args, key=key["public"])
         variables = task_vars["hostvars"][source]

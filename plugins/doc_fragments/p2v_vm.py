@@ -47,6 +47,8 @@ options:
       - The domain that the copy becomes, by the options of M(kvmops.fleet.kvm_domain). What is not given is taken from the machine.
       - Its disks are the overlays. With O(cutover=poweroff) these are put into the images when the machine is off, and it has the images.
       - An empty dictionary is a domain as the machine is. Of a domain that is there, what is not given is left alone.
+      - With O(import_from) there is no machine to take anything from. O(domain.memory_mib), O(domain.vcpus), O(domain.firmware) and
+        O(domain.networks) must be given.
     type: dict
     suboptions:
       name:
@@ -55,7 +57,7 @@ options:
       state:
         description:
           - V(present) defines it.
-          - V(running) starts it as well, when the machine has been powered off. It belongs to O(cutover=poweroff).
+          - V(running) starts it as well, when the machine has been powered off. It belongs to O(cutover=poweroff), or to O(import_from).
         type: str
         choices: [present, running]
         default: present
@@ -67,7 +69,7 @@ options:
         elements: dict
         suboptions:
           interface:
-            description: The machine's card whose MAC address this one gets.
+            description: The machine's card whose MAC address this one gets. With O(import_from) its name there, beside C(mac).
             type: str
           bridge:
             description: The bridge of this host. Not set means the only one.

@@ -32,8 +32,34 @@ options:
   source:
     description:
       - The physical machine, by its name in the inventory. The agent is started there as root.
+      - Either this or O(import_from) must be given.
     type: str
-    required: true
+  import_from:
+    description:
+      - The machine's disks as they are on the host that runs the task, in the order in which the machine had them. Image files that were
+        made elsewhere, and disks that were taken out of the machine and attached here. There is no agent, and nobody logs in anywhere.
+      - It takes O(mode=cold), or O(mode=gather) for a look. O(cutover), O(disks) and O(receiver) have no place beside it.
+      - They are opened for reading only. The run is refused when one of them is in use by a domain, a mount, swap space, LVM or another
+        program, when two are one and the same, or when one is what the run would write to.
+      - No other file that an image names is ever opened. An image with a backing file, a parent or extents of its own is refused.
+      - O(domain) must have C(memory_mib), C(vcpus), C(firmware) and C(networks), which no image tells. With C(state=running) the images are
+        the guest's from then on, and later runs change nothing.
+    type: list
+    elements: dict
+    suboptions:
+      path:
+        description: Whole path of a file, or of a block device such as C(/dev/disk/by-id/ata-X).
+        type: str
+        required: true
+      format:
+        description: Its format. It is never found out by looking. A disk as it came out of a machine is V(raw).
+        type: str
+        choices: [raw, qcow2, vmdk, vdi, vhdx, vpc]
+        required: true
+      disk:
+        description: The name that the machine had for it, such as C(sda). The image is named by it.
+        type: str
+        required: true
   pool:
     description: The libvirt pool, one with a directory, in which the images are made.
     type: str
@@ -48,7 +74,8 @@ options:
       - V(hot) makes the images of a running machine.
       - V(cold) makes them of a machine that was booted from rescue media, any Linux with ssh, root and a Python. Its disks are at rest, so
         there is one pass, and nothing is tracked or frozen. The medium of the rescue system itself is left out, which a concern says. A disk
-        that is mounted read-write there is refused. When anything was written to a disk meanwhile, nothing is published.
+        that is mounted read-write there is refused. When anything was written to a disk meanwhile, nothing is published. It is the mode of
+        O(import_from) too.
       - V(gather) only looks, and returns what the machine is, what of it would be copied, and what is against it.
     type: str
     choices: [hot, cold, gather]
@@ -185,6 +212,24 @@ EXAMPLES = r"""
     domain: {state: running}
     boot_test: {}
 
+- name: Make a guest of a disk that was taken out of its machine, and of an image that was dumped long ago
+  kvmops.fleet.kvm_p2v_image:
+    name: old2
+    mode: cold
+    import_from:
+      - {path: /dev/disk/by-id/ata-ST3000_Z1F0, format: raw, disk: sda}
+      - {path: /srv/dumps/old2-sdb.vmdk, format: vmdk, disk: sdb}
+    serials: {sda: Z1F0}
+    fixup: true
+    domain:
+      memory_mib: 4096
+      vcpus: 2
+      firmware: bios
+      networks:
+        # The card that the system there calls eno1 keeps its name, and with that its address.
+        - {interface: eno1, mac: "00:25:90:11:22:33", bridge: br0}
+    boot_test: {}
+
 - name: Rehearse all of it; the machine serves on
   kvmops.fleet.kvm_p2v_image:
     name: web1
@@ -263,7 +308,7 @@ pause_s:
   returned: changed and not check mode
   type: float
 power:
-  description: V(on) or V(off), of the machine.
+  description: V(on) or V(off), of the machine. Null with O(import_from).
   returned: changed and not check mode
   type: str
 cannot_freeze:

@@ -79,6 +79,12 @@ def every(hv: Hypervisor) -> Tuple[Any, ...]:
         return tuple(sorted(hv.conn.listAllDomains(0), key=lambda handle: handle.name()))
 
 
+def active(hv: Hypervisor) -> Tuple[Any, ...]:
+    """The domains that run or stand still at this moment."""
+    with said("list domains", hv.side):
+        return tuple(hv.conn.listAllDomains(flag("VIR_CONNECT_LIST_DOMAINS_ACTIVE")))
+
+
 def read_every(hv: Hypervisor) -> Tuple[Domain, ...]:
     """The configuration of every domain, running ones as they run."""
     found = []

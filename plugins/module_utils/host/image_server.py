@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
-from typing import Iterator, List
+from typing import Any, Dict, Iterator, List
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import output_of, serving
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.nbd import Nbd
@@ -34,11 +35,25 @@ def create(path: str, image_format: str, size: int) -> None:
         raise
 
 
+def node(path: str, image_format: str, is_device: bool) -> str:
+    """What QEMU's tools take as the name of an image that somebody else made: its format is given, and a backing file is none."""
+    told: Dict[str, Any] = {
+        "driver": image_format,
+        "file": {"driver": "host_device" if is_device else "file", "filename": path},
+    }
+    if image_format in ("qcow2", "vmdk"):
+        told["backing"] = None
+    return "json:" + json.dumps(told)
+
+
 @contextlib.contextmanager
-def opened(path: str, image_format: str, socket: str, clients: int, writable: bool) -> Iterator[List[Nbd]]:
+def opened(
+    path: str, image_format: str, socket: str, clients: int, writable: bool, foreign: str = ""
+) -> Iterator[List[Nbd]]:
     """Connections to a qemu-nbd of its own on that image. When the block ends it has written all that it holds.
 
-    Reading is fresh: what the kernel kept of the file in memory is dropped before.
+    Reading is fresh: what the kernel kept of the file in memory is dropped before. foreign: node() of an image that we did
+    not make.
     """
     attempted = "open the image %s" % path
     _drop_cache(path)
@@ -46,14 +61,14 @@ def opened(path: str, image_format: str, socket: str, clients: int, writable: bo
         os.unlink(socket)
     argv = [
         "qemu-nbd",
-        "--format=%s" % image_format,
+        *([] if foreign else ["--format=%s" % image_format]),
         "--socket=%s" % socket,
         "--shared=%d" % (clients + 1),
         "--persistent",
         "--cache=writeback",
         "--discard=unmap",
         *([] if writable else ["--read-only"]),
-        path,
+        foreign or path,
     ]
     with serving(argv, attempted) as process, contextlib.ExitStack() as stack:
         connections = [_connected(process, socket, path, attempted)]

@@ -85,12 +85,7 @@ class Agent:
         return Rested(written, str(told["boot_id"]), dict(told.get("sizes") or {}))
 
     def map(self, disk: str) -> UsedMap:
-        told = self.control.ask("map", disk=disk)
-        areas = tuple(
-            Area(str(a["what"]), int(a["offset"]), int(a["length"]), int(a.get("used_bytes") or 0), str(a["how"]))
-            for a in told.get("areas", ())
-        )
-        return UsedMap(tuple(merged(_ranges(told["used"]))), areas)
+        return used_map(self.control.ask("map", disk=disk))
 
     def freeze(self, limit_s: float) -> Dict[str, Any]:
         """{frozen: mount points, cannot: [{mount, said}] of those that know no freezing}. After limit_s without `alive` all is
@@ -199,6 +194,15 @@ def _greeted(channel: Channel, run: str) -> str:
         channel.close()
         raise
     return str(channel.hello["channel"])
+
+
+def used_map(told: Dict[str, Any]) -> UsedMap:
+    """Of {used, areas} as the agent tells it."""
+    areas = tuple(
+        Area(str(a["what"]), int(a["offset"]), int(a["length"]), int(a.get("used_bytes") or 0), str(a["how"]))
+        for a in told.get("areas", ())
+    )
+    return UsedMap(tuple(merged(_ranges(told["used"]))), areas)
 
 
 def _disk(told: Dict[str, Any]) -> SourceDisk:

@@ -10,11 +10,14 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import ImportDisk
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range, total
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import FOLDER
 
 NONE, FREEZE, STOP, POWEROFF = "none", "freeze", "stop", "poweroff"
 CUTOVERS = (NONE, FREEZE, STOP, POWEROFF)
+# Of images that were imported and handed to a guest: there was no machine to leave.
+GONE = "gone"
 # How far the start of an agent came: not to the source, or there and not to the receiver.
 START, DIAL = "start", "dial"
 
@@ -65,10 +68,11 @@ class Area:
 
 @dataclass(frozen=True)
 class UsedMap:
-    """used: what is to be copied of one disk. areas: where that comes from."""
+    """used: what is to be copied of one disk. areas: where that comes from. rest_is_zero: the rest is not just anything."""
 
     used: Tuple[Range, ...]
     areas: Tuple[Area, ...] = ()
+    rest_is_zero: bool = False
 
     @property
     def bytes(self) -> int:
@@ -101,6 +105,7 @@ class P2vWish:
     """name: of the images and of the run. disks: kernel names, or empty for all. serials: disk name -> what it must have.
 
     source: the machine's name in the inventory. cold: it was booted from rescue media, so its disks are at rest.
+    imports: its disks as files or devices of this host, instead of a source.
     """
 
     name: str
@@ -120,6 +125,7 @@ class P2vWish:
     gather_only: bool = False
     source: str = ""
     cold: bool = False
+    imports: Tuple[ImportDisk, ...] = ()
 
     @property
     def run(self) -> str:

@@ -63,13 +63,15 @@ class Area:
 class Map:
     """Maps of disks. settle: a function that makes the filesystem at a mount point write all it has (freeze, thaw).
 
-    at_rest: nothing on the disks is in use, so that what is not mounted and not active is looked into as well.
+    at_rest: nothing on the disks is in use, so that what is not mounted and not active is looked into as well. may_mount:
+    also by mounting it where nobody sees it.
     """
 
-    def __init__(self, layout, settle, at_rest=False):
+    def __init__(self, layout, settle, at_rest=False, may_mount=True):
         self._layout = layout
         self._settle = settle
         self._at_rest = at_rest
+        self._may_mount = may_mount
         self._mounts = mounts.mounts()
         self._swaps = mounts.swaps()
         self._signatures = {}
@@ -180,7 +182,7 @@ class Map:
             how, free = "dumpe2fs", space.dumpe2fs(path, mounted=False)
         elif kind == "xfs" and space.xfs_log_is_clean(path):
             how, free = "xfs_db", space.xfs_db(path)
-        elif kind == "btrfs" and self._at_rest:
+        elif kind == "btrfs" and self._at_rest and self._may_mount:
             how, free = "btrfs", rest.btrfs_free(name, blocks.size_of(name))
         return (how, free) if free is not None else ("all", [])
 

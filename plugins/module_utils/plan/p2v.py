@@ -13,6 +13,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import P
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
     FREEZE,
     NONE,
+    POWEROFF,
     STOP,
     P2vFound,
     P2vWish,
@@ -77,7 +78,7 @@ def _of_disk(wish: P2vWish, found: P2vFound, disk: SourceDisk) -> List[Step]:
 
 def _leaving(wish: P2vWish) -> List[Step]:
     if wish.cold:
-        return [_PUBLISH, Step("poweroff", "power the source off")]
+        return [_PUBLISH, *([Step("poweroff", "power the source off")] if wish.cutover == POWEROFF else [])]
     steps = []
     if wish.services:
         steps.append(Step("stop", "stop %s on the source" % ", ".join(wish.services)))

@@ -11,7 +11,15 @@ from typing import Any, List, Mapping, Optional, Pattern
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import RequestError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.names import name_problems
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import FREEZE, NONE, STOP, P2vWish, Takeover
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
+    FREEZE,
+    GONE,
+    NONE,
+    STOP,
+    P2vWish,
+    Takeover,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_import import import_problems, imports_of
 
 GATHER, HOT, COLD = "gather", "hot", "cold"
 MODES = (HOT, COLD, GATHER)
@@ -49,6 +57,7 @@ def read_p2v_wish(params: Mapping[str, Any]) -> P2vWish:
         )
     if params["mode"] == COLD:
         problems += _cold_problems(params)
+    problems += import_problems(params)
     if problems:
         raise RequestError(problems)
     return _wish(params)
@@ -57,13 +66,15 @@ def read_p2v_wish(params: Mapping[str, Any]) -> P2vWish:
 def _wish(params: Mapping[str, Any]) -> P2vWish:
     """Of options that were checked."""
     takeover = params.get("takeover")
+    imports = imports_of(params)
+    starts = (params.get("domain") or {}).get("state") == "running"
     return P2vWish(
         name=params["name"],
         pool=params["pool"],
         format=params["format"],
-        disks=tuple(params.get("disks") or ()),
+        disks=tuple(each.disk for each in imports) or tuple(params.get("disks") or ()),
         serials=dict(params.get("serials") or {}),
-        cutover=params["cutover"],
+        cutover=GONE if imports and starts else params["cutover"],
         max_downtime_s=params["max_downtime_s"],
         max_passes=params["max_passes"],
         services=tuple(params.get("services") or ()),
@@ -74,7 +85,8 @@ def _wish(params: Mapping[str, Any]) -> P2vWish:
         key=params.get("key"),
         gather_only=params["mode"] == GATHER,
         source=params.get("source") or "",
-        cold=params["mode"] == COLD,
+        cold=params["mode"] == COLD or bool(imports),
+        imports=imports,
     )
 
 

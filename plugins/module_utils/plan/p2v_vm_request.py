@@ -62,7 +62,8 @@ def read_vm_wish(params: Mapping[str, Any]) -> VmWish:
         boot_test=BootTest(float(test["timeout_s"]), str(test["wait_for"]), test.get("port"))
         if test is not None
         else None,
-        final=params["cutover"] == POWEROFF,
+        final=params["cutover"] == POWEROFF
+        or bool(params.get("import_from") and (domain or {}).get("state") == "running"),
     )
 
 
@@ -102,7 +103,8 @@ def _problems(params: Mapping[str, Any]) -> Iterator[str]:
         yield "boot_test has port and wait_for %s; choose one" % awaited
     if params["mode"] == GATHER and (domain is not None or params.get("fixup")):
         yield "mode is gather, which changes nothing; leave fixup and domain out"
-    if domain is not None and domain.get("state") == "running" and params["cutover"] != POWEROFF:
+    imported = params.get("import_from") is not None
+    if domain is not None and domain.get("state") == "running" and params["cutover"] != POWEROFF and not imported:
         why = "takeover starts it"
         if params["cutover"] == NONE:
             why = "the rescue system keeps the cards" if params["mode"] == COLD else "the source serves on"
@@ -110,12 +112,12 @@ def _problems(params: Mapping[str, Any]) -> Iterator[str]:
             "domain.state is running and cutover is %s: %s, and both would have the same addresses. "
             "Choose cutover poweroff, or state present with boot_test" % (params["cutover"], why)
         )
-    yield from _card_problems((domain or {}).get("networks") or ())
+    yield from _card_problems((domain or {}).get("networks") or (), imported)
 
 
-def _card_problems(networks: Any) -> Iterator[str]:
+def _card_problems(networks: Any, imported: bool) -> Iterator[str]:
     for index, nic in enumerate(networks):
-        if nic.get("mac") and nic.get("interface"):
+        if nic.get("mac") and nic.get("interface") and not imported:
             yield "domain.networks[%d] has interface and mac; the interface's own is taken: leave one out" % index
     named = [nic["interface"] for nic in networks if nic.get("interface")]
     if len(set(named)) != len(named):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""kvm_p2v_image: the disks of a physical machine, running or booted from rescue media, are images here."""
+"""kvm_p2v_image: the disks of a physical machine (running, booted from rescue media, or as files here) are images here."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.progress_file im
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.run_key import authorised
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, PreflightError, RequestError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import CUTOVERS, NONE, P2vFound, P2vWish, failed_in
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import FORMATS
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import VmWish, machine_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
@@ -30,6 +31,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm_request i
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_way import Absence, why_absent
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_cold import OnePass
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_copy import Copier
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_import import disks_in_use, imported
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_look import Look, left_already, look
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_report import report
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_rounds import Rounds
@@ -43,7 +45,16 @@ MODULE = "kvm_p2v_image"
 WAITING = "wait"
 OPTIONS: Dict[str, Any] = {
     "name": {"type": "str", "required": True},
-    "source": {"type": "str", "required": True},
+    "source": {"type": "str"},
+    "import_from": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "path": {"type": "str", "required": True},
+            "format": {"type": "str", "required": True, "choices": list(FORMATS)},
+            "disk": {"type": "str", "required": True},
+        },
+    },
     "pool": {"type": "str", "default": "default"},
     "format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
     "mode": {"type": "str", "choices": list(MODES), "default": HOT},
@@ -73,11 +84,13 @@ OPTIONS: Dict[str, Any] = {
 def facts_of(wish: P2vWish, found: P2vFound) -> Mapping[str, Any]:
     """What the source told of the machine that becomes a guest."""
     facts = found.source.facts if found.source else {}
+    if wish.imports:
+        return facts
     return installed(facts, {disk.name for disk in found.disks}) if wish.cold else facts
 
 
 class P2vJob(Job[P2vFound]):
-    """agent: None when the source has been left by an earlier run."""
+    """agent: None when the source has been left by an earlier run. For images of this host a LocalSource, which answers alike."""
 
     def __init__(
         self,
@@ -101,7 +114,11 @@ class P2vJob(Job[P2vFound]):
         if not self.wish.gather_only:
             heads = left_already(self.wish, self.world) if self.agent is None else ()
             self._look.concerns += self.vm.look(
-                self._look.found, facts_of(self.wish, self._look.found), heads, self.wish.cutover != NONE
+                self._look.found,
+                facts_of(self.wish, self._look.found),
+                heads,
+                self.wish.cutover != NONE,
+                not self.wish.imports,
             )
         return self._look.found
 
@@ -170,7 +187,8 @@ class P2vJob(Job[P2vFound]):
 
     def report(self, plan: Plan, found: P2vFound, outcome: Optional[Mapping[str, Any]]) -> Mapping[str, Any]:
         told = report(self.wish, self.world, found, self._look.concerns if self._look else (), outcome)
-        return dict(self.vm.summed(told, self.wish.cutover != NONE), **self.vm.report())
+        stood_still = self.wish.cutover != NONE or bool(self.wish.imports)
+        return dict(self.vm.summed(told, stood_still), **self.vm.report())
 
 
 @contextlib.contextmanager
@@ -181,7 +199,8 @@ def _open(params: Mapping[str, Any]) -> Iterator[P2vJob]:
         if was_left(wish, left_already(wish, world)):  # type: ignore[arg-type]
             yield P2vJob(wish, world, None, hv, vm)
             return
-        with _agent(wish, folder, told) as agent:
+        local = imported(wish, world, vm.domain, disks_in_use(hv)) if wish.imports else None
+        with local or _agent(wish, folder, told) as agent:
             yield P2vJob(wish, world, agent, hv, vm)
 
 

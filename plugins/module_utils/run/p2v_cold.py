@@ -11,7 +11,13 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_agent import Agent
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import POWEROFF, P2vFound, P2vWish, Pass
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
+    NONE,
+    POWEROFF,
+    P2vFound,
+    P2vWish,
+    Pass,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_copy import Copier
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_rounds import powered_off
@@ -40,9 +46,11 @@ class OnePass:
         self._rested()
         self.passes.append(Pass(1, "copy", moved.bytes, moved.wire, time.monotonic() - began, 0))
         publish()
-        if self.wish.cutover != POWEROFF:
+        if self.wish.cutover == NONE:
             return
         mark_left(self.wish.cutover)
+        if self.wish.cutover != POWEROFF:
+            return
         try:
             powered_off(self.agent, self._not_off, self._not_off)
         except HostError:
@@ -71,10 +79,11 @@ class OnePass:
                 raise HostError(attempted, self.agent.side, said, remedy)
 
     def as_dict(self) -> Dict[str, Any]:
+        power = "off" if self.wish.cutover == POWEROFF else "on"
         return {
             "passes": [each.as_dict() for each in self.passes],
             "prediction": None,
             "pause_s": None,
-            "power": "off" if self.wish.cutover == POWEROFF else "on",
+            "power": None if self.wish.imports else power,
             "cannot_freeze": [],
         }

@@ -13,7 +13,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_agent import
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_image import Image
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vFound, P2vWish, UsedMap
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range, merged
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_cold, p2v_preflight
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_copy import Copier
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_world import World
@@ -71,6 +71,8 @@ def _differing(
     there = {name: image for name, image in kept.items() if image is not None}
     if there:
         copier = Copier(agent, there, world.nbd, world.name, world.tell)
-        compared = copier.compare({name: found[name] for name in there})
+        # What an image holds and the source reads as zeros by now differs too.
+        held = {name: there[name].manifest.covered() if maps[name].rest_is_zero else () for name in there}
+        compared = copier.compare({name: merged([*found[name], *held[name]]) for name in there})
         found.update({name: tuple(ranges) for name, ranges in compared.items()})
     return found

@@ -75,6 +75,9 @@ def _metrics(outcome: Mapping[str, Any]) -> Dict[str, Any]:
 
 def _summary(wish: P2vWish, found: P2vFound, metrics: Mapping[str, Any], rest: Mapping[str, Any]) -> List[str]:
     source = found.source.name if found.source else "the source"
+    if wish.imports:
+        size = -(-metrics["bytes"] // CHUNK)
+        return ["%s: %d MiB of %s copied and verified in %.1f s." % (wish.name, size, source, metrics["total_s"])]
     lines = [
         "%s: %d MiB of %s copied and verified in %d passes and %.1f s, %d MiB over the link."
         % (

@@ -62,9 +62,14 @@ class Vm:
     # --- before anything is changed ---
 
     def look(
-        self, found: P2vFound, facts: Mapping[str, Any], heads: Sequence[Mapping[str, Any]], leaves: bool
+        self,
+        found: P2vFound,
+        facts: Mapping[str, Any],
+        heads: Sequence[Mapping[str, Any]],
+        leaves: bool,
+        waits: bool = True,
     ) -> Tuple[Concern, ...]:
-        """facts: of the machine that becomes a guest. heads: of the finished images' manifests, for a source that is not asked any more. leaves: there is a last round."""
+        """facts: of the machine that becomes a guest. heads: of the finished images' manifests, for a source that is not asked any more. leaves: there is a last round. waits: a machine stands still meanwhile."""
         disks, machine = self._of_source(found, facts) if found.source is not None else self._of_heads(heads)
         self._domain.cards = image_look.cards_of(machine.get("interfaces") or ())
         self.found = VmFound(
@@ -79,7 +84,7 @@ class Vm:
         self.expected_s = p2v_vm.expected_s(wish=self.wish, found=self.found)
         changes = found.source is not None and (leaves or any(found.differing.values()))
         told = p2v_vm.concerns(self.wish, self.found, changes)
-        if leaves and found.source is not None:
+        if leaves and waits and found.source is not None:
             told += p2v_vm.rehearsal_concerns(self.expected_s)
         told += p2v_vm.domain_concerns(self.wish, self._domain.cards, self._domain.bridges, bool(machine))
         self.concerns = tuple(told)

@@ -24,7 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
     Target,
     UsedMap,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_cold, p2v_preflight, p2v_way
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_cold, p2v_import, p2v_preflight, p2v_way
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v import head_of, plan_p2v
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_concerns import ENTRIES
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_passes import (
@@ -87,13 +87,13 @@ def test_a_longer_rest_is_never_a_shorter_pause(rest: float) -> None:
 def params(**said: Any) -> Dict[str, Any]:
     plain = {
         "name": "old1", "pool": "default", "format": "qcow2", "mode": "hot", "cutover": "none", "max_downtime_s": 10.0,
-        "max_passes": 20, "connections": 2, "connect_timeout_s": 60.0,
+        "max_passes": 20, "connections": 2, "connect_timeout_s": 60.0, "source": "old1",
     }  # fmt: skip
     return dict(plain, **said)
 
 
 def test_a_plain_request_is_read() -> None:
-    assert read_p2v_wish(params()) == P2vWish("old1", "default")
+    assert read_p2v_wish(params()) == P2vWish("old1", "default", source="old1")
     told = read_p2v_wish(params(cutover="freeze", takeover={"command": ["/x", "a"], "timeout_s": 5.0}))
     assert told.takeover == Takeover(("/x", "a"), 5.0)
 
@@ -283,6 +283,6 @@ def test_every_concern_has_a_remedy_and_an_id_of_its_own() -> None:
 
 def test_what_is_asked_and_what_is_listed_are_the_same() -> None:
     asked = {name for dummy, dummy, name in p2v_way._CAUSES}
-    for module in (p2v_preflight, p2v_way, p2v_cold):
+    for module in (p2v_preflight, p2v_way, p2v_cold, p2v_import):
         asked |= set(re.findall(r'concern\(\s*"([^"]+)"', Path(module.__file__).read_text(encoding="utf-8")))
     assert asked == {entry.id for entry in ENTRIES}

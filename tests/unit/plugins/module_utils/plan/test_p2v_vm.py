@@ -44,6 +44,7 @@ def params(**said: Any) -> Dict[str, Any]:
     plain = {
         "name": "old1", "pool": "default", "format": "qcow2", "mode": "hot", "cutover": "none", "max_downtime_s": 10.0,
         "max_passes": 20, "connections": 2, "connect_timeout_s": 60.0, "fixup": False,
+        "source": "old1",
     }  # fmt: skip
     return dict(plain, **said)
 
