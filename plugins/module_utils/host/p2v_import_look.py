@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import stat
 import struct
@@ -23,6 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import impo
     BLOCK,
     FILE,
     FOOT_BYTES,
+    FORMATS,
     HEAD_BYTES,
     OTHER,
     RAW,
@@ -40,6 +42,8 @@ _LOCK = struct.Struct("hhqqi4x")
 # QEMU's block/file-posix.c: a reader of this byte's lock has the image open for writing.
 _QEMU_WRITES_AT = 101
 _INFO_S = 60.0
+# An image may be made so that a program which opens it takes all memory and time (CVE-2015-5162).
+_LIMITED = ("prlimit", "--as=%d" % 1024**3, "--cpu=30", "--")
 
 
 def seen(wanted: ImportDisk, users: Mapping[str, Sequence[str]]) -> ImportSeen:
@@ -65,11 +69,14 @@ def identity_of(path: str) -> Identity:
 
 
 def supported() -> FrozenSet[str]:
-    """The formats that this host's qemu-img knows."""
-    lines = run(["qemu-img", "--help"]).out.splitlines()
-    return frozenset(
-        word for line in lines if line.startswith("Supported formats:") for word in line.split(":")[1].split()
-    )
+    """The formats that this host's qemu-img knows; all of ours when it does not say."""
+    return formats_in(run(["qemu-img", "--help"]).out) or frozenset(FORMATS)
+
+
+def formats_in(told: str) -> FrozenSet[str]:
+    """Of the help of qemu-img, which has them in one line, or since QEMU 10.1 in several."""
+    found = re.search(r"^Supported (?:image )?formats:(.*?)(?:\n\s*\n|\Z)", told, re.M | re.S)
+    return frozenset(found.group(1).split()) if found else frozenset()
 
 
 def targets_of(paths: Paths) -> Dict[Identity, str]:
@@ -134,9 +141,9 @@ def _identities(found: os.stat_result, kernel: str) -> FrozenSet[Identity]:
 def _asked(image_format: str, real: str, kind: str) -> Tuple[int, str]:
     """Bytes of the disk, and what speaks against it."""
     node = image_server.node(real, image_format, kind == BLOCK)
-    done = run(["qemu-img", "info", "--output=json", node], timeout_s=_INFO_S)
+    done = run([*_LIMITED, "qemu-img", "info", "--output=json", node], timeout_s=_INFO_S)
     if done.rc:
-        return 0, done.err.strip().replace(node, real)
+        return 0, done.err.strip().replace(node, real) or "qemu-img ended with status %d" % done.rc
     told = json.loads(done.out)
     return int(told["virtual-size"]), "it is encrypted" if told.get("encrypted") else ""
 

@@ -19,7 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_agent import
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_attached import Attached, Pace
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_wire import Piece
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import Area, Source, SourceDisk, UsedMap
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import Area, Source, UsedMap, imported_disk
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import BLOCK, ImportSeen
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range, merged, pieces, total
 
@@ -62,10 +62,7 @@ class LocalSource:
         ]
 
     def describe(self) -> Source:
-        disks = [
-            SourceDisk(name, seen.size, seen.sector, seen.serial, seen.wwn, seen.model)
-            for name, seen in self._images.items()
-        ]
+        disks = [imported_disk(seen) for seen in self._images.values()]
         files = ", ".join(os.path.basename(seen.wanted.path) for seen in self._images.values())
         facts = dict(
             self._told,

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import ImportDisk
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import ImportDisk, ImportSeen
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range, total
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import FOLDER
 
@@ -53,6 +53,10 @@ class SourceDisk:
     def identity(self) -> Dict[str, Any]:
         """What must be the same in a second run: another disk of the same kernel name is not this one."""
         return {"serial": self.serial, "wwn": self.wwn}
+
+
+def imported_disk(seen: ImportSeen) -> SourceDisk:
+    return SourceDisk(seen.wanted.disk, seen.size, seen.sector, seen.serial, seen.wwn, seen.model)
 
 
 @dataclass(frozen=True)

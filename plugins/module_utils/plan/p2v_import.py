@@ -146,5 +146,7 @@ def _of_one(seen: ImportSeen, formats: Collection[str]) -> Iterator[Concern]:
         yield concern("p2v-import-in-use", "%s: %s" % (path, what))
     if seen.domains:
         yield concern("p2v-import-in-use", "%s is a disk of %s, which runs" % (path, ", ".join(seen.domains)))
+    if not (seen.size or seen.unreadable or seen.refers or seen.contains not in (None, wanted)):
+        yield concern("p2v-import-unreadable", "%s has no bytes" % path)
     if seen.unreadable and wanted in formats:
         yield concern("p2v-import-unreadable", "%s: %s" % (path, seen.unreadable))

@@ -9,13 +9,20 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, p2v_import_look, p2v_local
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    domains,
+    p2v_import_look,
+    p2v_local,
+    p2v_target,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_local import LocalSource
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import PreflightError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vWish
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import Identity
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vFound, P2vWish, imported_disk
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import Identity, ImportSeen
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_import import import_concerns, machine_told
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_preflight import target_concerns
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_world import World
 
 
@@ -30,10 +37,16 @@ def imported(
         targets.update(p2v_import_look.targets_of(world.paths(each.disk)))
     concerns = import_concerns(seen, p2v_import_look.supported(), targets)
     if concerns:
-        raise PreflightError("Import %s" % wish.name, concerns)
+        raise PreflightError("Import %s" % wish.name, [*concerns, *_of_targets(wish, world, seen)])
     images = {each.wanted.disk: each for each in seen}
     with p2v_local.opened(images, machine_told(domain), world.nbd, wish.connections) as source:
         yield source
+
+
+def _of_targets(wish: P2vWish, world: World, seen: Sequence[ImportSeen]) -> List[Concern]:
+    disks = tuple(imported_disk(each) for each in seen if each.size)
+    targets = {disk.name: p2v_target.look(world.paths(disk.name), world.users)[0] for disk in disks}
+    return target_concerns(wish, P2vFound(None, disks, targets=targets))
 
 
 def disks_in_use(hv: Hypervisor) -> Dict[str, List[str]]:

@@ -117,7 +117,7 @@ def test_the_cards_and_the_firmware_are_those_of_the_domain() -> None:
 
 
 GOOD = ImportSeen(
-    ImportDisk("/srv/a.img", "raw", "sda"), kind="file", real="/srv/a.img", identities=frozenset([(1, 2)])
+    ImportDisk("/srv/a.img", "raw", "sda"), kind="file", real="/srv/a.img", size=512, identities=frozenset([(1, 2)])
 )
 
 
@@ -130,6 +130,7 @@ GOOD = ImportSeen(
         ({"refers": ("its backing file /etc/shadow",)}, ["p2v-import-chain"]),
         ({"busy": ("sdb1 is mounted at /",), "domains": ("web1",)}, ["p2v-import-in-use", "p2v-import-in-use"]),
         ({"unreadable": "it is encrypted"}, ["p2v-import-unreadable"]),
+        ({"size": 0}, ["p2v-import-unreadable"]),
         ({"identities": frozenset([(1, 2), (9, 9)])}, ["p2v-import-target"]),
         ({"refers": ("a parent",), "busy": ("locked",), "contains": "vdi"},
          ["p2v-import-other-format", "p2v-import-chain", "p2v-import-in-use"]),

@@ -15,7 +15,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import pytest
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import image_server, p2v_attached, p2v_image
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    image_server,
+    p2v_attached,
+    p2v_image,
+    p2v_import_look,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_folder import holding
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, PreflightError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vWish
@@ -198,6 +203,19 @@ def test_a_file_of_another_format_than_was_said_is_refused(place: Place) -> None
     assert place.refused(disk(place.converted("qcow2"))) == ["p2v-import-other-format"]
     assert place.refused(disk(place.raw, "qcow2")) == ["p2v-import-unreadable"]
     assert place.refused(disk(place.converted("vdi"), "vhdx")) == ["p2v-import-other-format"]
+
+
+def test_the_formats_of_qemu_img_are_those_that_it_tells() -> None:
+    assert {"raw", "qcow2", "vmdk", "vdi", "vhdx", "vpc"} <= p2v_import_look.supported()
+    several = "Supported image formats:\n  blkdebug raw\n  qcow2 vpc\n\nSee <https://qemu.org>\n"
+    assert p2v_import_look.formats_in(several) == {"blkdebug", "raw", "qcow2", "vpc"}
+    assert p2v_import_look.formats_in("Supported formats: raw\n\nSee\n") == {"raw"}
+
+
+def test_what_is_wrong_with_source_and_target_is_told_together(place: Place) -> None:
+    (place.pool / "old1-sda.qcow2").write_bytes(b"of somebody else")
+    with place.raw.open("r+b"):
+        assert place.refused(disk(place.raw)) == ["p2v-import-in-use", "p2v-image-exists"]
 
 
 def test_an_encrypted_image_is_refused(place: Place) -> None:
