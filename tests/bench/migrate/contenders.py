@@ -37,6 +37,13 @@ class Contender:
     ours: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
 
+    @property
+    def first_round_is_plain(self) -> bool:
+        """Whether the first round surely sends the memory as it is. xbzrle begins with the second one."""
+        if self.virsh is not None:
+            return "zstd" not in self.virsh
+        return self.ours.get("schedule", {}).get("compression") in ("none", "xbzrle")
+
 
 def _ours(title: str, why: str, **options: Any) -> Contender:
     return Contender(title=title, ours=dict({"tls": False}, **options), why=why)

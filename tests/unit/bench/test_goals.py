@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.kvmops.fleet.tests.bench.migrate import goals
 from ansible_collections.kvmops.fleet.tests.bench.migrate.contenders import CONTENDERS
-from ansible_collections.kvmops.fleet.tests.bench.migrate.figures import Figures
+from ansible_collections.kvmops.fleet.tests.bench.migrate.figures import Figures, pass_mib_of
 from ansible_collections.kvmops.fleet.tests.bench.migrate.scenarios import SCENARIOS
 
 PASS_MIB = 91.2  # four seconds at 22.8 MiB/s
@@ -52,3 +52,11 @@ def test_passes_are_judged_by_the_worst_and_a_guest_that_stayed_fails() -> None:
         told = said(Figures("busy12", PASS_MIB, moves))
         (verdict,) = [one for goal, one in told.items() if "`balanced`: guests that never converge" in goal]
         assert verdict.reached is reached, verdict
+
+
+def test_a_pass_is_what_moves_without_compression_send_first() -> None:
+    sent = {"doubling": 104.0, "balanced": 62.0, "autoconverge": 100.0, "tuned": 57.0, "one_connection": 102.0}
+    moves = [dict(move(who), first_pass_mib=mib) for who, mib in sent.items()]
+    gone = dict(move("default", moved=False), first_pass_mib=None)
+    assert pass_mib_of({"pass_mib": 69.0, "moves": [*moves, gone]}) == 102.0
+    assert pass_mib_of({"pass_mib": 69.0, "moves": [gone, moves[1]]}) == 69.0
