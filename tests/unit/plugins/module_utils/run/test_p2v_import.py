@@ -10,6 +10,7 @@ import fcntl
 import os
 import random
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
@@ -23,10 +24,13 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_folder import holding
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, PreflightError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import P2vWish
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import GONE, NONE, P2vWish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import ImportDisk
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import VmWish
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v import was_left
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v import P2vJob
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_import import imported
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_look import left_already
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_world import World
 
 MIB = 1024 * 1024
@@ -112,6 +116,43 @@ def test_an_image_of_any_format_is_the_same_disk_and_a_second_run_changes_nothin
     if image_format != "vhdx":
         assert first["metrics"]["bytes"] < 12 * MIB
     assert place.go([disk(path, image_format)])["steps"] == ()
+
+
+@pytest.mark.parametrize("starts", [False, True])
+def test_a_guest_is_on_an_overlay_until_it_starts_and_then_has_the_image_for_good(place: Place, starts: bool) -> None:
+    """Without a hypervisor: its files, and what further runs do with them."""
+    wish = P2vWish("old1", "default", disks=("sda",), cold=True, imports=(disk(place.raw),))
+    vm = VmWish("old1", domain={"state": "running" if starts else "present", "networks": []}, final=starts)
+    wish = replace(wish, cutover=GONE if starts else NONE)
+
+    def run() -> Dict[str, Any]:
+        with holding(wish.name, str(place.root / "run")) as folder:
+            world = World(wish.name, wish.format, str(place.pool), folder.nbd, lambda told: None)
+            if was_left(wish, left_already(wish, world)):  # type: ignore[arg-type]
+                return told_of(P2vJob(wish, world, None, None, vm))
+            with imported(wish, world, vm.domain, {}) as source:
+                return told_of(P2vJob(wish, world, source, None, vm))  # type: ignore[arg-type]
+
+    first = run()
+    there = {path.name for path in place.pool.iterdir()}
+    assert ("old1-sda.vm.qcow2" in there) is not starts
+    assert first["changed"] and not any("not-rehearsed" in each for each in first["warnings"])
+    assert not any(step.startswith("power") for step in first["steps"])
+    if starts:
+        # What the guest writes from now on is no reason to refuse, or to copy anything.
+        image = str(place.pool / "old1-sda.qcow2")
+        subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 4k", image], check=True, capture_output=True)
+        place.raw.unlink()
+    second = run()
+    assert not second["changed"] and second["left_already"] is starts
+
+
+def told_of(job: P2vJob) -> Dict[str, Any]:
+    found = job.observe()
+    plan = job.plan(found)
+    outcome = job.apply(plan, found) if plan.changes else None
+    told = {"steps": plan.words, "changed": plan.changes, "warnings": plan.warnings}
+    return {**told, **job.report(plan, found, outcome)}
 
 
 def test_what_has_become_zeros_in_the_source_becomes_so_in_the_image(place: Place) -> None:
