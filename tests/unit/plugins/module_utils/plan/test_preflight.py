@@ -25,7 +25,9 @@ FOLDER = Path(__file__).parent / "cases"
 CASES = yaml.safe_load((FOLDER / "preflight.yml").read_text(encoding="utf-8"))
 OTHER_CASES = yaml.safe_load((FOLDER / "migration.yml").read_text(encoding="utf-8"))
 # Those of other modules, which raise no concern of a move.
-OTHER_PLANS = ("domain_refusals.py", "host_network_refusals.py", "p2v_preflight.py", "p2v_vm.py", "p2v_way.py")
+OTHER_PLANS = (
+    "domain_refusals.py", "host_network_refusals.py", "p2v_cold.py", "p2v_import.py", "p2v_preflight.py", "p2v_vm.py", "p2v_way.py",
+)  # fmt: skip
 
 
 def raised(case: Mapping[str, Any]) -> List[Concern]:
