@@ -16,6 +16,7 @@ export PATH := $(BIN):$(PATH)
 
 .PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration preflight-page \
 	test-crashes faults test-machines test-source molecule demo screenshot bench-rollout bench-domains bench-migrate bench-migrate-page \
+	bench-p2v bench-p2v-page \
 	lab-up lab-down test clean
 
 help: ## list the targets
@@ -119,6 +120,12 @@ bench-migrate: setup ## what a live move costs, beside virsh, as docs/benchmarks
 
 bench-migrate-page: venv ## the page anew, from the numbers of the last runs
 	@python -m tests.bench.migrate page
+
+bench-p2v: setup ## what an image of a machine costs, beside dd and qemu-img, as docs/benchmarks/p2v.md; ROUNDS=5 ONLY="dd first" ADD=1
+	@python -m tests.bench.p2v run --rounds $(or $(ROUNDS),5) $(if $(ONLY),--only $(ONLY)) $(if $(ADD),--add)
+
+bench-p2v-page: venv ## the page anew, from the numbers beside it
+	@python -m tests.bench.p2v page
 
 lab-up: setup ## three hosts up and ready to look around
 	@$(LAB) up --hosts 3 --os bookworm,bookworm,trixie

@@ -23,6 +23,7 @@ description:
 extends_documentation_fragment:
   - kvmops.fleet.kvm
   - kvmops.fleet.p2v_vm
+  - kvmops.fleet.p2v_probe
 options:
   name:
     description:
@@ -256,6 +257,15 @@ EXAMPLES = r"""
       state: running
       autostart: true
     boot_test: {}
+
+- name: Rehearse, and measure what the clients of its web server feel
+  kvmops.fleet.kvm_p2v_image:
+    name: web1
+    source: web1
+    probe:
+      type: http
+      url: http://10.0.0.5/health
+  register: web1
 """
 
 RETURN = r"""
@@ -291,7 +301,9 @@ left_already:
   returned: success
   type: bool
 passes:
-  description: The rounds. Each has C(number), C(what), C(bytes), C(wire_bytes), C(seconds) and C(rest_bytes), what was written meanwhile.
+  description:
+    - The rounds. Each has C(number), C(what), C(bytes), C(wire_bytes), C(seconds) and C(rest_bytes), what was written meanwhile.
+    - C(verify_s) is the part of the seconds in which the images were read back.
   returned: changed and not check mode
   type: list
   elements: dict
@@ -336,10 +348,25 @@ boot_test:
   type: dict
   sample: {sign: console, seconds: 21.5}
 metrics:
-  description: What it cost. C(total_s), C(pause_s), C(bytes), C(wire_bytes), C(throughput_mib_s), and C(guest_s) that fix-up, domain and
-    boot test took, during which the machine stands still at a cutover.
-  returned: changed and not check mode
+  description: What it cost. C(total_s), C(pause_s), C(bytes), C(wire_bytes), C(throughput_mib_s), C(verify_s), and C(guest_s) that fix-up,
+    domain and boot test took, during which the machine stands still at a cutover.
+  returned: changed and not check mode; of a run that failed, what O(probe) saw
   type: dict
+  contains:
+    downtime_ms:
+      description: From the last answer of the machine to the first of its guest, to O(probe). Null unless a guest took over in this run.
+      type: int
+    downtime_seen_ms:
+      description: The longest time without an answer that reaches into the pause, beside the interval. A lower bound when nobody answered
+        after it. Null without O(probe), and where no guest was to end it.
+      type: int
+    impact:
+      description:
+        - What O(probe) saw. C(before), C(during), C(pause) and C(after) hold requests sent, received and lost, the latencies p50_ms,
+          p95_ms, p99_ms and max_ms of the answers, longest_gap_ms, and lost_work, the answers that did not come, compared with before.
+        - C(pause) lasts from the freeze until the machine, or its guest, serves. C(lost), C(lost_work) and C(gaps) are of all that was asked
+          since the copy began. Null without O(probe), or when the machine did not answer before.
+      type: dict
 summary:
   description: What happened, in two or three lines for a person.
   returned: changed and not check mode

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
 import subprocess
 import threading
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 from .fleet import IMAGES, LAB, Lab, until
 
@@ -28,6 +29,40 @@ while True:
     print(n, flush=True)
     time.sleep(0.02)
 """
+
+
+# Answers a GET when it has a line more on the disk. Arguments: file, port.
+SERVER = """
+import http.server, os, sys
+kept = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        os.write(kept, b"hit\\n")
+        os.fsync(kept)
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *dummy):
+        pass
+server = http.server.ThreadingHTTPServer(("", int(sys.argv[2])), Page)
+server.request_queue_size = 512
+print("serving", flush=True)
+server.serve_forever()
+"""
+
+
+@contextlib.contextmanager
+def serving(lab: Lab, host: str, path: str, port: int) -> Iterator[None]:
+    """A web server on that host that cannot answer while the filesystem of the path stands still."""
+    words = [str(LAB), "exec", "--name", lab.name, host, "--", "python3", "-c", SERVER, path, str(port)]
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline().strip() == "serving"
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 class Writer:

@@ -10,6 +10,7 @@ are in test_kvm_p2v_image_machine.py.
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from typing import Any, Dict, Iterator, List
@@ -17,7 +18,8 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from .fleet import IMAGES, Lab, Task, until
-from .p2v import Writer, differing, nothing_left, records_in
+from .p2v import Writer, differing, nothing_left, records_in, serving
+from .wire import client
 
 HOST, SOURCE, OTHER = "kvm1", "kvm2", "kvm3"
 FOLDER = "/srv/p2v-disk"
@@ -108,6 +110,55 @@ def test_the_source_serves_again_when_the_takeover_fails(lab: Lab, disk: str, wr
     lab.sh(HOST, "rm", seen)
     writer.goes_on()
     assert records_in(lab, HOST, image(disk), 0, "/records")
+    nothing_left(lab, SOURCE, HOST)
+
+
+PORT = 49200
+URL = "http://10.77.0.12:%d/" % PORT
+# Two processors for the hosts, the copy and both observers: an answer may be noted that much late.
+SCHEDULING_MS = 150
+
+
+def longest_gap(moments: List[float]) -> float:
+    return max(later - earlier for earlier, later in itertools.pairwise(moments))
+
+
+def test_a_probe_tells_what_another_client_feels_of_the_freeze(lab: Lab, disk: str, writer: Writer) -> None:
+    with serving(lab, SOURCE, FOLDER + "/hits", PORT), client(lab, URL, HOST) as elsewhere:
+        told = p2v(lab, disk, probe={"type": "http", "url": URL, "interval_ms": 50})
+    metrics = told["metrics"]
+    print("\n" + json.dumps({"metrics": metrics, "pause_s": told["pause_s"], "summary": told["summary"]}))
+    assert not [each for each in told["concerns"] if each["id"].startswith("p2v-probe")], told["concerns"]
+    assert metrics["downtime_ms"] is None
+    impact, gap = metrics["impact"], longest_gap(elsewhere)
+    if impact["gaps"] and impact["pause"]["longest_gap_ms"] >= impact["during"]["longest_gap_ms"]:
+        assert metrics["downtime_seen_ms"] == pytest.approx(gap - 20, abs=50 + 20 + SCHEDULING_MS)
+    assert metrics["downtime_seen_ms"] <= gap + SCHEDULING_MS
+    assert impact["before"]["received"] >= 20 and impact["pause"]["sent"] >= 1 and impact["after"]["received"] >= 20
+    writer.goes_on()
+    nothing_left(lab, SOURCE, HOST)
+
+
+def test_a_takeover_that_fails_tells_what_clients_felt_of_it(lab: Lab, disk: str, writer: Writer) -> None:
+    """While it stands still the page cannot be written: the two seconds of the takeover are felt in full."""
+    takeover = {"command": ["/bin/sh", "-c", "sleep 2; exit 3"], "timeout_s": 30.0}
+    with serving(lab, SOURCE, FOLDER + "/hits", PORT), client(lab, URL, HOST) as elsewhere:
+        probe = {"type": "http", "url": URL, "interval_ms": 50, "timeout_ms": 10000}
+        told = p2v(lab, disk, may_fail=True, cutover="freeze", takeover=takeover, probe=probe)
+    print("\n" + json.dumps({"msg": told["msg"], "metrics": told["metrics"], "summary": told["summary"]}))
+    assert "exit 3" in told["msg"] and "serves again" in told["msg"]
+    assert told["metrics"]["downtime_ms"] is None
+    # The other client gives each request up after two seconds, so it may have waited a little longer.
+    assert 2000 <= told["metrics"]["downtime_seen_ms"] <= longest_gap(elsewhere) + SCHEDULING_MS
+    assert told["metrics"]["impact"]["pause"]["max_ms"] >= 2000 and told["metrics"]["impact"]["after"]["received"] >= 20
+    writer.goes_on()
+    nothing_left(lab, SOURCE, HOST)
+
+
+def test_a_probe_that_nobody_answers_holds_nothing_up(lab: Lab, disk: str) -> None:
+    told = p2v(lab, disk, probe={"type": "tcp", "address": "10.77.0.12", "port": PORT, "before_s": 1, "after_s": 1})
+    assert [each["id"] for each in told["concerns"] if "probe" in each["id"]] == ["p2v-probe-silent"]
+    assert told["changed"] and told["metrics"]["impact"] is None and told["warnings"]
     nothing_left(lab, SOURCE, HOST)
 
 

@@ -131,10 +131,16 @@ def test_a_rehearsal_with_a_fix_up_and_a_domain(lab: Lab) -> None:
 def test_the_source_is_left_when_its_guest_has_booted_and_the_guest_takes_over(lab: Lab, record_property: Any) -> None:
     address = inventory(lab, SOURCE)["ansible_host"]
     asked = dict(OPTIONS, cutover="poweroff", domain=dict(DOMAIN, state="running"), boot_test={"timeout_s": PATIENCE_S})
+    # The kernel answers until it is off, and its guest's before anything else of it does.
+    asked["probe"] = {"type": "icmp", "address": address, "answer_timeout_s": PATIENCE_S}
     (told,) = lab.play(HOST, [task(**asked)])
     print("\n" + "\n".join(told["steps"]), told["boot_test"], told["summary"])
     record_property("boot_test", told["boot_test"])
     assert told["boot_test"]["sign"] == "console" and told["power"] == "off"
+    metrics = told["metrics"]
+    print(metrics)
+    assert 3000 < metrics["downtime_ms"] <= PATIENCE_S * 1000 and metrics["impact"]["after"]["received"] > 0
+    assert abs(metrics["downtime_ms"] - metrics["downtime_seen_ms"] - 100) <= 1
     until(lambda: " off " in lab.lab("machine", "list"), 30, "the source is off")
     assert lab.state(HOST, "old1") == "running" and lab.state(HOST, "old1.boot-test") is None
     # One file for each disk.

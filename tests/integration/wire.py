@@ -126,6 +126,6 @@ def echoes(lab: Lab, host: str, address: str) -> contextlib.AbstractContextManag
     return observing(lab, "exec", host, "--", "python3", "-c", _ECHOES, address)
 
 
-def client(lab: Lab, url: str) -> contextlib.AbstractContextManager[List[Any]]:
-    """Somebody elsewhere who uses the guest. Afterwards: the moments, in ms, at which answers came."""
-    return observing(lab, "ns", "--", "python3", "-c", _CLIENT, url)
+def client(lab: Lab, url: str, host: str = "") -> contextlib.AbstractContextManager[List[Any]]:
+    """Somebody elsewhere, or on that host, who uses the guest. Afterwards: the moments, in ms, at which answers came."""
+    return observing(lab, *(("exec", host) if host else ("ns",)), "--", "python3", "-c", _CLIENT, url)

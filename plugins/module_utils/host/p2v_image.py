@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional
+from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side, image_server
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.nbd import Nbd, remedy_of
@@ -23,6 +23,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_manifest im
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range
 
 MANIFEST = ".manifest"
+# offset, bytes, SHA-256
+Fresh = Tuple[int, bytes, bytes]
 
 
 class Damaged(Exception):
@@ -69,37 +71,44 @@ class Image:
     def opened(self, socket: str, clients: int, writable: bool = True) -> ContextManager[List[Nbd]]:
         return image_server.opened(self.path, self.format, socket, clients, writable)
 
-    def put(self, nbd: Nbd, offset: int, data: bytes, sha256: bytes) -> None:
-        """Write a piece whose hash was checked. With what the chunk holds already, it becomes one hash where they touch.
+    def put(self, nbd: Nbd, chunk: int, fresh: Sequence[Fresh]) -> None:
+        """Write pieces of one chunk, whose hashes were checked. With what it holds they become one hash where they touch.
 
-        Raises Damaged when what it holds is not what the manifest says.
+        All of them at once: to join each by itself would read and hash the stretch anew for each.
+        Raises Damaged when what it holds is not what the manifest says; then nothing was written.
         """
-        chunk, end = offset // CHUNK, offset + len(data)
         there = self.manifest.at(chunk)
-        near = [piece for piece in there if piece.offset <= end and offset <= piece.end]
-        if all(offset <= piece.offset and piece.end <= end for piece in near):
-            new = Piece(offset, len(data), sha256.hex())
-        else:
-            new = self._joined(nbd, chunk, near, offset, data)
-        if data.count(0) == len(data):
-            if near:
+        stretches = [self._stretch(nbd, chunk, there, each) for each in _touching(there, fresh)]
+        for offset, data, dummy in fresh:
+            if data.count(0) != len(data):
+                nbd.write(offset, data)
+            elif any(piece.offset <= offset + len(data) and offset <= piece.end for piece in there):
                 nbd.zero(offset, len(data))
-        else:
-            nbd.write(offset, data)
         with self._lock:
-            self.manifest.take(chunk, [piece for piece in there if piece not in near] + [new])
+            self.manifest.take(chunk, stretches)
 
-    def _joined(self, nbd: Nbd, chunk: int, near: List[Piece], offset: int, data: bytes) -> Piece:
-        first = min(offset, near[0].offset)
-        end = max(offset + len(data), near[-1].end)
-        held = bytearray(nbd.read(first, end - first))
-        if not all(_is_as_told(piece, held, first) for piece in near):
+    def _stretch(
+        self, nbd: Nbd, chunk: int, there: Sequence[Piece], touching: Tuple[List[Piece], List[Fresh]]
+    ) -> Piece:
+        """What becomes of pieces that touch each other: what was there, and what is put over it."""
+        held, fresh = touching
+        if not fresh:
+            return held[0]
+        if len(fresh) == 1:
+            offset, data, sha256 = fresh[0]
+            if all(offset <= piece.offset and piece.end <= offset + len(data) for piece in held):
+                return Piece(offset, len(data), sha256.hex())
+        first = min([piece.offset for piece in held] + [each[0] for each in fresh])
+        end = max([piece.end for piece in held] + [each[0] + len(each[1]) for each in fresh])
+        joined = bytearray(nbd.read(first, end - first))
+        if not all(_is_as_told(piece, joined, first) for piece in held):
             with self._lock:
-                lost = [(piece.offset, piece.length) for piece in self.manifest.at(chunk)]
+                lost = [(piece.offset, piece.length) for piece in there]
                 self.manifest.forget(chunk)
-            raise Damaged(lost + [(offset, len(data))])
-        held[offset - first : offset - first + len(data)] = data
-        return Piece(first, end - first, hashlib.sha256(held).hexdigest())
+            raise Damaged(lost)
+        for offset, data, dummy in fresh:
+            joined[offset - first : offset - first + len(data)] = data
+        return Piece(first, end - first, hashlib.sha256(joined).hexdigest())
 
     def holds(self, nbd: Nbd, offset: int, length: int, sha256: bytes) -> bool:
         """Whether the image has these bytes of the source already."""
@@ -233,6 +242,25 @@ def synced(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _touching(there: Sequence[Piece], fresh: Sequence[Fresh]) -> List[Tuple[List[Piece], List[Fresh]]]:
+    """Both sorted into groups of which the members touch, through one another if need be. Old pieces do not join by themselves."""
+    groups: List[Tuple[List[Piece], List[Fresh]]] = [([piece], []) for piece in there]
+    for each in fresh:
+        offset, end = each[0], each[0] + len(each[1])
+        near = [group for group in groups if _begin(group) <= end and offset <= _end(group)]
+        groups = [group for group in groups if group not in near]
+        groups.append(([p for group in near for p in group[0]], [f for group in near for f in group[1]] + [each]))
+    return groups
+
+
+def _begin(group: Tuple[List[Piece], List[Fresh]]) -> int:
+    return min([piece.offset for piece in group[0]] + [each[0] for each in group[1]])
+
+
+def _end(group: Tuple[List[Piece], List[Fresh]]) -> int:
+    return max([piece.end for piece in group[0]] + [each[0] + len(each[1]) for each in group[1]])
 
 
 def _is_as_told(piece: Piece, held: bytes, first: int) -> bool:

@@ -32,19 +32,25 @@ NO_TIME = float("nan")
 
 
 class Seen:
-    """What was seen so far. offset_s: the clock it was told on minus CLOCK_MONOTONIC of this host. Safe to read while it grows."""
+    """What was seen so far. offset_s: the clock it was told on minus CLOCK_MONOTONIC of this host. Safe to read while it grows.
+
+    last_answer_s: moment of the newest answer, on the clock it was told on.
+    """
 
     def __init__(self) -> None:
         self._sent, self._took = array("d"), array("d")
         self._lock = threading.Lock()
         self.why_lost: Optional[str] = None
         self.offset_s = 0.0
+        self.last_answer_s = float("-inf")
 
     def add(self, sent_s: float, took_s: Optional[float], why: Optional[str]) -> None:
         with self._lock:
             self._sent.append(sent_s)
             self._took.append(NO_TIME if took_s is None else took_s)
             self.why_lost = self.why_lost or why
+            if took_s is not None:
+                self.last_answer_s = max(self.last_answer_s, sent_s + took_s)
 
     def shots(self, origin_s: float) -> Tuple[Shot, ...]:
         """In the order of sending, times since origin_s (of this host's CLOCK_MONOTONIC)."""
@@ -70,6 +76,11 @@ class Asking:
         self._wait_for("ready", READY_WITHIN_S)
         if place.ssh is not None:
             self.seen.offset_s = self._clock_offset()
+
+    @property
+    def has_ended(self) -> bool:
+        """It asks no more: it failed, or has sent as many requests as one prober does."""
+        return "end" in self._told or "error" in self._told
 
     def finish(self) -> None:
         """What was not told by then is not told; a prober that ended before it had to is the reason then."""

@@ -6,13 +6,18 @@
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Any, Mapping, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 
 
 class KvmError(Exception):
-    """Root of all errors of the collection. `str()` is what the user reads."""
+    """Root of all errors of the collection. `str()` is what the user reads.
+
+    told: what was measured until then, by keys of the module's result.
+    """
+
+    told: Mapping[str, Any] = {}
 
 
 class RequestError(KvmError):

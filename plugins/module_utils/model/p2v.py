@@ -12,6 +12,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import ImportDisk, ImportSeen
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range, total
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.probe import Probe
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import FOLDER
 
 NONE, FREEZE, STOP, POWEROFF = "none", "freeze", "stop", "poweroff"
@@ -110,6 +111,7 @@ class P2vWish:
 
     source: the machine's name in the inventory. cold: it was booted from rescue media, so its disks are at rest.
     imports: its disks as files or devices of this host, instead of a source.
+    answer_timeout_s: so long the guest's first answer to the probe is awaited.
     """
 
     name: str
@@ -130,6 +132,8 @@ class P2vWish:
     source: str = ""
     cold: bool = False
     imports: Tuple[ImportDisk, ...] = ()
+    probe: Optional[Probe] = None
+    answer_timeout_s: float = 300.0
 
     @property
     def run(self) -> str:
@@ -142,6 +146,7 @@ class Pass:
     """One round over the disks. bytes: read on the source and checked here. seconds: copy and verification together.
 
     rest: bytes written on the source meanwhile, which the next round has to copy. wire: bytes that came over the link.
+    verify_s: of the seconds, those in which the images were read back.
     """
 
     number: int
@@ -150,6 +155,7 @@ class Pass:
     wire: int
     seconds: float
     rest: int
+    verify_s: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -163,6 +169,7 @@ class Pass:
             "bytes": self.bytes,
             "wire_bytes": self.wire,
             "seconds": round(self.seconds, 3),
+            "verify_s": round(self.verify_s, 3),
             "rest_bytes": self.rest,
         }
 

@@ -74,15 +74,17 @@ def impact(record: Record) -> Dict[str, Any]:
     every = gaps(record)
     told: Dict[str, Any] = {}
     for window in WINDOWS:
-        told[window] = _figures(by_window[window])
-        told[window]["longest_gap_ms"] = _longest([gap for gap in every if gap_window(gap, record) == window])
-    told["gaps"] = _notable(every, record, told[BEFORE]["longest_gap_ms"])
+        told[window] = counts(by_window[window])
+        told[window]["longest_gap_ms"] = longest([gap for gap in every if gap_window(gap, record) == window])
+    since = [(gap, gap_window(gap, record)) for gap in every]
+    told["gaps"] = notable([pair for pair in since if pair[1] != BEFORE], record, told[BEFORE]["longest_gap_ms"])
     told["lost"] = sum(told[window]["lost"] for window in (DURING, AFTER))
     told["lost_work"] = lost_work(told[BEFORE], told[DURING])
     return told
 
 
-def _figures(shots: Sequence[Shot]) -> Dict[str, Any]:
+def counts(shots: Sequence[Shot]) -> Dict[str, Any]:
+    """{sent, received, lost, p50_ms, p95_ms, p99_ms, max_ms} of these requests."""
     took = [shot.took_ms for shot in shots if shot.took_ms is not None]
     return {
         "sent": len(shots),
@@ -99,16 +101,17 @@ def _rounded(value: Optional[float]) -> Optional[float]:
     return None if value is None else round(value, 2)
 
 
-def _longest(found: Sequence[Gap]) -> int:
+def longest(found: Sequence[Gap]) -> int:
+    """ms; 0 when there is none."""
     return round(max((gap.ms for gap in found), default=0.0))
 
 
-def _notable(every: Sequence[Gap], record: Record, usual_ms: int) -> List[Dict[str, Any]]:
-    """The longest gaps since the move began, those that were usual before it left out; in order of time."""
+def notable(since: Sequence[Tuple[Gap, str]], record: Record, usual_ms: int) -> List[Dict[str, Any]]:
+    """The longest gaps since the beginning, each with its window, those that were usual before left out; in order of time."""
     least = max(NOTABLE_INTERVALS * record.interval_ms, usual_ms)
-    chosen = [gap for gap in every if gap.ms > least and gap_window(gap, record) != BEFORE]
-    chosen = sorted(sorted(chosen, key=lambda gap: -gap.ms)[:MOST_GAPS])
-    return [{"at_ms": int(gap.from_ms), "ms": round(gap.ms), "window": gap_window(gap, record)} for gap in chosen]
+    chosen = [pair for pair in since if pair[0].ms > least]
+    chosen = sorted(sorted(chosen, key=lambda pair: -pair[0].ms)[:MOST_GAPS])
+    return [{"at_ms": int(gap.from_ms), "ms": round(gap.ms), "window": window} for gap, window in chosen]
 
 
 def lost_work(before: Mapping[str, Any], during: Mapping[str, Any]) -> Optional[float]:
@@ -123,7 +126,7 @@ def downtime_seen_ms(record: Record) -> Optional[int]:
     """The longest gap since the move began. None when the guest did not answer before it."""
     if not answered_before(record):
         return None
-    return _longest([gap for gap in gaps(record) if gap_window(gap, record) != BEFORE])
+    return longest([gap for gap in gaps(record) if gap_window(gap, record) != BEFORE])
 
 
 def late_ms(record: Record, downtime_ms: int) -> int:
@@ -203,7 +206,7 @@ def beside(samples: Sequence[Mapping[str, Any]], record: Optional[Record]) -> Li
         last = number + 1 == len(rows)
         mine = [shot for shot in left if last or shot.at_ms <= row["at_ms"]]
         left = left[len(mine) :]
-        seen = _figures(mine)
+        seen = counts(mine)
         row.update(
             probe_sent=seen["sent"], probe_lost=seen["lost"], probe_p50_ms=seen["p50_ms"], probe_max_ms=seen["max_ms"]
         )

@@ -219,6 +219,30 @@ ENTRIES: Tuple[Entry, ...] = (
         "The VM's disk needs <blockio logical_block_size='4096'/>; partitions are not found otherwise.",
     ),
     Entry(
+        "p2v-probe-failed",
+        WARNING,
+        "the probe could not be run to its end; the copy and the cutover are not concerned",
+        "Check probe.address. One probe sends two million requests at most: for a copy of days, give a longer interval_ms.",
+    ),
+    Entry(
+        "p2v-probe-silent",
+        WARNING,
+        "the machine does not answer the probe before the copy, so nothing can be said of its clients",
+        "Check that it answers there when this host asks.",
+    ),
+    Entry(
+        "p2v-probe-silent-after",
+        WARNING,
+        "the probe was answered before the pause and not after it; the downtime seen is a lower bound",
+        "Look at the guest, or the machine, and at the network between. Some guests boot longer than answer_timeout_s.",
+    ),
+    Entry(
+        "p2v-probe-no-guest",
+        NOTE,
+        "the machine was left and no guest started in this run, so the downtime was not measured",
+        "domain.state running starts it in the run.",
+    ),
+    Entry(
         "p2v-clock",
         NOTE,
         "the source's clock is not kept by NTP",

@@ -20,6 +20,10 @@ TELLING = 8 * CHUNK
 # So many rounds in which the rest did not become less by a twentieth: more of them will not help.
 PATIENCE = 3
 LESS = 0.95
+# A round more is worth its time when it makes so much of the rest.
+HALF = 0.5
+# A rest that takes no longer than this is small enough.
+WORTH_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,10 @@ def prediction(
 
 
 def next_step(passes: Sequence[Pass], max_downtime_s: float, max_passes: int) -> str:
-    """CUT when the pause is expected to be within bounds; GIVE_UP when more rounds promise nothing; else GO_ON."""
+    """CUT when the pause is expected to be within bounds, and another round would not halve the rest; GIVE_UP when more rounds
+    promise nothing; else GO_ON."""
     if forecast(passes).pause_s <= max_downtime_s:
-        return CUT
+        return GO_ON if len(passes) < max_passes and _halves(passes) else CUT
     if len(passes) >= max_passes:
         return GIVE_UP
     if len(passes) > PATIENCE:
@@ -76,6 +81,15 @@ def next_step(passes: Sequence[Pass], max_downtime_s: float, max_passes: int) ->
         if min(each.rest for each in passes[-PATIENCE:]) > LESS * before:
             return GIVE_UP
     return GO_ON
+
+
+def _halves(passes: Sequence[Pass]) -> bool:
+    """Whether the rest behind one more round would take less than half as long, when the source writes on as it did. What a
+    round costs beside its bytes stays the same, and is mostly an estimate."""
+    seen, last = forecast(passes), passes[-1]
+    if not (last.seconds and seen.rate) or seen.rest / seen.rate <= WORTH_S:
+        return False
+    return last.rest / last.seconds * seen.pause_s < HALF * seen.rest
 
 
 def why_given_up(passes: Sequence[Pass], max_downtime_s: float) -> str:

@@ -20,6 +20,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
     Takeover,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_import import import_problems, imports_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_probe_request import read_p2v_probe
 
 GATHER, HOT, COLD = "gather", "hot", "cold"
 MODES = (HOT, COLD, GATHER)
@@ -58,6 +59,7 @@ def read_p2v_wish(params: Mapping[str, Any]) -> P2vWish:
     if params["mode"] == COLD:
         problems += _cold_problems(params)
     problems += import_problems(params)
+    problems += read_p2v_probe(params)[2]
     if problems:
         raise RequestError(problems)
     return _wish(params)
@@ -68,6 +70,7 @@ def _wish(params: Mapping[str, Any]) -> P2vWish:
     takeover = params.get("takeover")
     imports = imports_of(params)
     starts = (params.get("domain") or {}).get("state") == "running"
+    probe, answer_timeout_s, dummy = read_p2v_probe(params)
     return P2vWish(
         name=params["name"],
         pool=params["pool"],
@@ -87,6 +90,8 @@ def _wish(params: Mapping[str, Any]) -> P2vWish:
         source=params.get("source") or "",
         cold=params["mode"] == COLD or bool(imports),
         imports=imports,
+        probe=probe,
+        answer_timeout_s=answer_timeout_s,
     )
 
 

@@ -34,23 +34,11 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run import (
     migrate_watch,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends, begin_measuring, observe_ends
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.probe_options import PROBE_OPTIONS
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
 # A guest goes once; a second time it would have come back meanwhile.
 LOOKS = 3
-PROBE_OPTIONS: Dict[str, Any] = {
-    "type": {"type": "str", "required": True, "choices": ["tcp", "icmp", "http", "agent"]},
-    "address": {"type": "str", "aliases": ["host"]},
-    "port": {"type": "int"},
-    "url": {"type": "str"},
-    "send": {"type": "str"},
-    "expect": {"type": "str"},
-    "interval_ms": {"type": "int"},
-    "timeout_ms": {"type": "int"},
-    "from": {"type": "str", "choices": ["source", "destination"], "default": "source"},
-    "before_s": {"type": "float", "default": 2.0},
-    "after_s": {"type": "float", "default": 2.0},
-}
 SCHEDULE_OPTIONS: Dict[str, Any] = {
     "downtime_start_ms": {"type": "int"},
     "downtime_top_ms": {"type": "int"},

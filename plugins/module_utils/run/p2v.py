@@ -19,7 +19,15 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.pools import lis
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.progress_file import telling
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.run_key import authorised
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError, PreflightError, RequestError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import CUTOVERS, NONE, P2vFound, P2vWish, failed_in
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
+    CUTOVERS,
+    NONE,
+    POWEROFF,
+    P2vFound,
+    P2vWish,
+    failed_in,
+)
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_course import COMMAND, DOMAIN, NOBODY
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import FORMATS
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import VmWish, machine_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
@@ -33,11 +41,13 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_cold import O
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_copy import Copier
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_import import disks_in_use, imported
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_look import Look, left_already, look
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_probe import Probed, probing
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_report import report
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_rounds import Rounds
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_vm import Vm
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_vm_options import VM_OPTIONS
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_world import World
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.probe_options import P2V_PROBE_OPTIONS
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.sentence import Job, Sentence, tell
 
 MODULE = "kvm_p2v_image"
@@ -72,6 +82,7 @@ OPTIONS: Dict[str, Any] = {
             "timeout_s": {"type": "float", "default": 300.0},
         },
     },
+    "probe": {"type": "dict", "options": P2V_PROBE_OPTIONS},
     "connections": {"type": "int", "default": 2},
     "bandwidth_mib_s": {"type": "float"},
     "receiver": {"type": "str"},
@@ -168,20 +179,30 @@ class P2vJob(Job[P2vFound]):
             for image in images.values():
                 image.mark({"cutover": cutover})
 
-        told = self._copied(copier, found, publish, mark_left)
-        self.vm.settle()
+        with probing(self.wish, self._successor) as probed:
+            probed.begins()
+            told = self._copied(copier, found, publish, mark_left, probed)
+            self.vm.settle()
+            seen = probed.told()
         if self._hv is not None:
             refresh(self._hv, self.wish.pool)
-        seconds = time.monotonic() - self._began
-        return dict(told, seconds=round(seconds, 3), held={n: i.manifest.bytes for n, i in images.items()})
+        seconds = time.monotonic() - self._began - probed.waited_s
+        held = {name: image.manifest.bytes for name, image in images.items()}
+        return dict(told, seconds=round(seconds, 3), held=held, seen=seen)
 
-    def _copied(self, copier: Copier, found: P2vFound, publish: Any, mark_left: Any) -> Dict[str, Any]:
+    @property
+    def _successor(self) -> str:
+        if self.wish.takeover is not None:
+            return COMMAND
+        return DOMAIN if self.wish.cutover == POWEROFF and self.vm.wish.starts else NOBODY
+
+    def _copied(self, copier: Copier, found: P2vFound, publish: Any, mark_left: Any, probed: Probed) -> Dict[str, Any]:
         boot_id = self._look.boot_id if self._look else ""
         if self.wish.cold:
             once = OnePass(self.wish, found, copier.agent, copier, boot_id)
             once.go(found.differing, publish, mark_left)
             return once.as_dict()
-        rounds = Rounds(self.wish, found, copier.agent, copier, boot_id)
+        rounds = Rounds(self.wish, found, copier.agent, copier, boot_id, probed.mark)
         rounds.cut(rounds.approach(found.differing), publish, mark_left)
         return rounds.as_dict(self.vm.expected_s)
 

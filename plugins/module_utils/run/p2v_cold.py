@@ -44,7 +44,7 @@ class OnePass:
         began = time.monotonic()
         moved = self.copier.copy({name: list(ranges) for name, ranges in wanted.items()})
         self._rested()
-        self.passes.append(Pass(1, "copy", moved.bytes, moved.wire, time.monotonic() - began, 0))
+        self.passes.append(Pass(1, "copy", moved.bytes, moved.wire, time.monotonic() - began, 0, moved.verify_s))
         publish()
         if self.wish.cutover == NONE:
             return

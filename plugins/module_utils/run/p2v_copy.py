@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import threading
 import time
@@ -31,10 +32,11 @@ Job = Tuple[str, List[Range]]
 
 
 class Moved(NamedTuple):
-    """bytes: read on the source. wire: bytes that came for them."""
+    """bytes: read on the source. wire: bytes that came for them. verify_s: in which the images were read back."""
 
     bytes: int
     wire: int
+    verify_s: float
 
 
 class Copier:
@@ -71,15 +73,17 @@ class Copier:
         """Until the images hold it, and give it back when they are read afresh. Raises HostError."""
         left: Dict[str, List[Range]] = {disk: list(ranges) for disk, ranges in wanted.items()}
         before = (self._done, self._wire)
-        moved = 0
+        moved, verify_s = 0, 0.0
         for dummy in range(ATTEMPTS):
             moved += sum(total(ranges) for ranges in left.values())
             again = self._written(left)
+            began = time.monotonic()
             wrong = self._verified()
+            verify_s += time.monotonic() - began
             left = {disk: merged([*again.get(disk, ()), *wrong.get(disk, ())]) for disk in self.images}
             left = {disk: ranges for disk, ranges in left.items() if ranges}
             if not left:
-                return Moved(moved, self._wire - before[1])
+                return Moved(moved, self._wire - before[1], verify_s)
         disk = sorted(left)[0]
         raise HostError(
             "verify %s" % self.images[disk].path,
@@ -95,12 +99,16 @@ class Copier:
 
             def work(number: int, job: Job) -> None:
                 disk, ranges = job
-                for piece in self.agent.data[number].fetch("read", disk, ranges):
+                came = self.agent.data[number].fetch("read", disk, ranges)
+                for chunk, pieces in itertools.groupby(came, key=lambda piece: piece.offset // CHUNK):
+                    fresh = []
+                    for piece in pieces:
+                        fresh.append((piece.offset, piece.data or b"", piece.sha256))
+                        self._counted(piece.length, piece.wire)
                     try:
-                        self.images[disk].put(clients[disk][number], piece.offset, piece.data or b"", piece.sha256)
+                        self.images[disk].put(clients[disk][number], chunk, fresh)
                     except Damaged as damaged:
-                        again[disk] += damaged.ranges
-                    self._counted(piece.length, piece.wire)
+                        again[disk] += [*damaged.ranges, *((offset, len(data)) for offset, data, dummy in fresh)]
 
             def checkpoint(durable: bool = True) -> None:
                 for disk in wanted:

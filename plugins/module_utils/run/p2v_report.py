@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import WARNING, Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import NONE, P2vFound, P2vWish, SourceDisk
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, total
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_world import World
@@ -27,11 +27,14 @@ def report(
     }
     if outcome is None:
         return told
-    rest = {key: value for key, value in outcome.items() if key not in ("seconds", "held")}
-    metrics = _metrics(outcome)
+    rest = {key: value for key, value in outcome.items() if key not in ("seconds", "held", "seen")}
+    seen, noticed, lines = outcome["seen"]
+    metrics = dict(_metrics(outcome), **seen)
+    told["concerns"] += [concern.as_dict() for concern in noticed]
+    told["warnings"] = ["[%s] %s" % (each.id, each.detail) for each in noticed if each.level == WARNING]
     for image in told["images"]:
         image["bytes"] = outcome["held"].get(image["disk"])
-    return {**told, **rest, "metrics": metrics, "summary": _summary(wish, found, metrics, rest)}
+    return {**told, **rest, "metrics": metrics, "summary": _summary(wish, found, metrics, rest) + lines}
 
 
 def _disk(found: P2vFound, disk: SourceDisk) -> Dict[str, Any]:
@@ -69,6 +72,7 @@ def _metrics(outcome: Mapping[str, Any]) -> Dict[str, Any]:
         "pause_s": outcome["pause_s"],
         "bytes": size,
         "wire_bytes": sum(each["wire_bytes"] for each in passes),
+        "verify_s": round(sum(each["verify_s"] for each in passes), 3),
         "throughput_mib_s": round(size / CHUNK / seconds, 2) if seconds else None,
     }
 

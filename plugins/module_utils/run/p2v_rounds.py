@@ -24,6 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
     P2vWish,
     Pass,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_course import FROZEN, OFF, THAWED
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range, aligned, merged, total
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_passes
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_copy import Copier
@@ -73,11 +74,22 @@ def _other_size(now: int, before: int) -> Tuple[str, str]:
 
 
 class Rounds:
-    """agent: with notes of writes going on since boot_id. passes: those that are done. frozen_s: how long it stood still."""
+    """agent: with notes of writes going on since boot_id. passes: those that are done. pause_s: how long it stood still.
 
-    def __init__(self, wish: P2vWish, found: P2vFound, agent: Agent, copier: Copier, boot_id: str) -> None:
+    mark: is told when the source is frozen, thawed, off (model/p2v_course.py).
+    """
+
+    def __init__(
+        self,
+        wish: P2vWish,
+        found: P2vFound,
+        agent: Agent,
+        copier: Copier,
+        boot_id: str,
+        mark: Callable[[str], None] = lambda moment: None,
+    ) -> None:
         self.wish, self.agent, self.copier = wish, agent, copier
-        self._boot_id = boot_id
+        self._boot_id, self._mark = boot_id, mark
         self._sizes = {disk.name: disk.size for disk in found.disks}
         self.passes: List[Pass] = []
         self.pause_s: Optional[float] = None
@@ -108,7 +120,7 @@ class Rounds:
         seconds = time.monotonic() - began
         rest = {} if last else self.written()
         size = sum(total(ranges) for ranges in rest.values())
-        self.passes.append(Pass(len(self.passes) + 1, what, moved.bytes, moved.wire, seconds, size))
+        self.passes.append(Pass(len(self.passes) + 1, what, moved.bytes, moved.wire, seconds, size, moved.verify_s))
         return rest
 
     def written(self) -> Ranges:
@@ -144,7 +156,7 @@ class Rounds:
             with self._frozen() as began:
                 self._last_round(rest)
                 if self.wish.cutover == NONE:
-                    self.agent.thaw()
+                    self._thaw()
                     self.pause_s = time.monotonic() - began
                     self.copier.pulse = lambda: None
                     publish()
@@ -159,6 +171,11 @@ class Rounds:
                 except HostError:
                     mark_left(None)
                     raise
+                self._mark(OFF)
+
+    def _thaw(self) -> None:
+        self.agent.thaw()
+        self._mark(THAWED)
 
     def _last_round(self, rest: Ranges) -> None:
         last = self.written()
@@ -192,6 +209,7 @@ class Rounds:
     def _frozen(self) -> Iterator[float]:
         """Gives when it began. When the block fails all is thawed."""
         began = time.monotonic()
+        self._mark(FROZEN)
         limit = began + max(FLOOR_S, OVERDUE * self.wish.max_downtime_s)
         told = self.agent.freeze(WATCHDOG_S)
         self.cannot_freeze = [str(each["mount"]) for each in told.get("cannot") or ()]
@@ -211,7 +229,7 @@ class Rounds:
             yield began
         except BaseException:
             with contextlib.suppress(HostError):
-                self.agent.thaw()
+                self._thaw()
             raise
         finally:
             self.copier.pulse = lambda: None

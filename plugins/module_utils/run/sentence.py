@@ -98,7 +98,7 @@ def _run(module: AnsibleModule, opened: ContextManager[Job]) -> Dict[str, Any]:
 
 def failure(error: KvmError) -> Dict[str, Any]:
     """The result of a failed module: msg, and what a program can use of it."""
-    result: Dict[str, Any] = {"msg": str(error)}
+    result: Dict[str, Any] = dict(error.told, msg=str(error))
     if isinstance(error, PreflightError) or (isinstance(error, CannotConverge) and error.concerns):
         result["concerns"] = [concern.as_dict() for concern in error.concerns]
     if isinstance(error, RequestError):

@@ -24,7 +24,13 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import (
     Target,
     UsedMap,
 )
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import p2v_cold, p2v_import, p2v_preflight, p2v_way
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import (
+    p2v_cold,
+    p2v_impact,
+    p2v_import,
+    p2v_preflight,
+    p2v_way,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v import head_of, plan_p2v
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_concerns import ENTRIES
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_passes import (
@@ -41,6 +47,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_preflight im
     wanted_disks,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_request import read_p2v_wish
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import p2v_probe
 
 MIB = 1024**2
 
@@ -65,6 +72,11 @@ def rounds(*told: Tuple[float, float, float]) -> List[Pass]:
         # Slow, but nearer each time.
         (rounds((1000, 10, 900), (900, 9, 800), (800, 8, 700), (700, 7, 600)), 2.0, GO_ON),
         (rounds((1000, 10, 900), (900, 9, 800)), 2.0, GO_ON),
+        # Five seconds are allowed; another round makes one of them.
+        (rounds((1000, 50, 80)), 6.0, GO_ON),
+        (rounds((1000, 50, 80), (80, 5, 8)), 6.0, CUT),
+        # It writes so fast that another round would not make half of it.
+        (rounds((1000, 50, 80), (80, 5, 50)), 6.0, CUT),
         # Nothing at all had to be copied.
         (rounds((0, 0.1, 0)), 2.0, CUT),
     ],
@@ -283,6 +295,6 @@ def test_every_concern_has_a_remedy_and_an_id_of_its_own() -> None:
 
 def test_what_is_asked_and_what_is_listed_are_the_same() -> None:
     asked = {name for dummy, dummy, name in p2v_way._CAUSES}
-    for module in (p2v_preflight, p2v_way, p2v_cold, p2v_import):
+    for module in (p2v_preflight, p2v_way, p2v_cold, p2v_import, p2v_impact, p2v_probe):
         asked |= set(re.findall(r'concern\(\s*"([^"]+)"', Path(module.__file__).read_text(encoding="utf-8")))
     assert asked == {entry.id for entry in ENTRIES}

@@ -416,6 +416,35 @@ def test_a_freeze_that_lasts_too_long_is_ended(place: Place, monkeypatch: Any) -
     assert not source.frozen
 
 
+def test_many_small_writes_to_a_chunk_read_it_back_once(place: Place, monkeypatch: Any) -> None:
+    """Farther from each other than what is read in one go; some lie over what was not used before."""
+    reads: List[int] = []
+    really = nbd.Nbd.read
+    monkeypatch.setattr(
+        nbd.Nbd, "read", lambda self, offset, length: (reads.append(offset // MIB), really(self, offset, length))[1]
+    )
+    source = place.new_source(wish())
+
+    def busy(word: str) -> None:
+        if word == "written" and "freeze" not in source.asked:
+            reads.clear()
+            for offset in range(0, MIB, 64 * 1024):
+                source.write("sda", 5 * MIB + offset, b"new" * 1000)
+                source.write("sda", 9 * MIB + offset + 512, b"new" * 1000)
+
+    source.before_request = busy
+    place.go(wish(max_passes=1), source)
+    place.used["sda"] = [*USED, *([chunk * MIB + k * 65536, 3512] for chunk in (5, 9) for k in range(16))]
+    content = place.image()
+    place.expect(content)
+    lines = [json.loads(line) for line in (place.pool / "old1-sda.qcow2.manifest").read_text().splitlines()]
+    for dummy, pieces in lines[1:]:
+        for offset, length, digest in pieces:
+            assert hashlib.sha256(content[offset : offset + length]).hexdigest() == digest
+    # Once to join the pieces, once to verify them.
+    assert reads.count(9) == 2, reads
+
+
 def test_two_disks_become_two_images(place: Place) -> None:
     other = place.root / "sdb"
     other.write_bytes(random.Random(9).randbytes(3 * MIB))
