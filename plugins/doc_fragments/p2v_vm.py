@@ -38,6 +38,20 @@ options:
         description: Services that stay on, although they are known to belong to hardware.
         type: list
         elements: str
+      guest_agent:
+        description:
+          - The system has QEMU's guest agent, and starts it. One that is installed is switched on if it is off.
+          - One that is missing is installed of O(fixup_options.guest_agent_packages). Without them the fix-up is refused. Nothing is downloaded.
+        type: bool
+        default: false
+      guest_agent_packages:
+        description:
+          - Package files on the host that runs the task (C(.deb) or C(.rpm)), of the release that the machine has. The agent's own, and those
+            that it depends on and the system lacks. The system's own C(dpkg) or C(rpm) installs them, without a network and without starting
+            anything. What the system has newer stays.
+          - They are not used when the agent is installed.
+        type: list
+        elements: path
       timeout_s:
         description: The fix-up is given up after so many seconds.
         type: float

@@ -32,12 +32,12 @@ TIMEOUT_S = 900.0
 
 
 def fix_up(asked: Dict[str, Any]) -> Dict[str, Any]:
-    wish = FixupWish(timeout_s=TIMEOUT_S, **asked.get("options", {}))
+    wish = FixupWish(timeout_s=TIMEOUT_S, **{key: _tuples(value) for key, value in asked.get("options", {}).items()})
     disks = tuple(SourceDisk(name, size, serial="S-%s" % name) for name, size in asked["disks"])
     source = Source(asked["name"], "boot", disks, asked["facts"])
     world = World(asked["name"], asked["format"], asked["folder"], "", print)
     vm = Vm(VmWish(asked["name"], fixup=wish), world, None)
-    concerns = vm.look(P2vFound(source, disks), (), False)
+    concerns = vm.look(P2vFound(source, disks), asked["facts"], (), False)
     plan = vm.plan(Plan(), False)
     if plan.changes and not asked.get("check"):
         vm.make(lambda: None)
@@ -45,6 +45,10 @@ def fix_up(asked: Dict[str, Any]) -> Dict[str, Any]:
     if asked.get("look_again"):
         told["again"] = look_again(asked, wish, [(disk.overlay, "qcow2") for disk in vm.found.disks])
     return told
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def look_again(asked: Dict[str, Any], wish: FixupWish, images: Any) -> Dict[str, Any]:

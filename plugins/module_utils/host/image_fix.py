@@ -6,15 +6,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 from typing import Any, Sequence
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.guestfs_api import SIDE
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import COPY, LINK, REMOVE, RUN, WRITE, Change
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import (
+    COPY,
+    INSTALL,
+    LINK,
+    REMOVE,
+    RUN,
+    WRITE,
+    Change,
+)
 
 _LABEL = "security.selinux"
 _NEW_FILE = 0o644
+_MEND = "Mend it on the physical machine, or leave fixup out."
+_GIVE = "Give the packages that it names as well, or install the agent on the physical machine."
 
 
 def make(handle: Any, changes: Sequence[Change]) -> None:
@@ -23,7 +34,7 @@ def make(handle: Any, changes: Sequence[Change]) -> None:
         try:
             _make(handle, change)
         except RuntimeError as error:
-            remedy = "Nothing of the fix-up was kept. Mend it on the physical machine, or leave fixup out."
+            remedy = "Nothing of the fix-up was kept. %s" % (_GIVE if change.kind == INSTALL else _MEND)
             raise HostError("change the image (%s)" % change.words, SIDE, str(error), remedy) from error
 
 
@@ -39,6 +50,21 @@ def _make(handle: Any, change: Change) -> None:
         handle.ln_sf(change.source, change.path)
     elif change.kind == RUN:
         handle.command(list(change.argv))
+    elif change.kind == INSTALL:
+        _install(handle, change)
+
+
+def _install(handle: Any, change: Change) -> None:
+    folder = handle.mkdtemp("/var/tmp/kvmops.XXXXXX")
+    try:
+        inside = [posixpath.join(folder, posixpath.basename(path)) for path in change.files]
+        for path, target in zip(change.files, inside):
+            handle.upload(path, target)
+        handle.command([*change.argv, *inside])
+    finally:
+        # Its machine may be gone, which is told already.
+        with contextlib.suppress(RuntimeError):
+            handle.rm_rf(folder)
 
 
 def _write(handle: Any, path: str, content: bytes) -> None:

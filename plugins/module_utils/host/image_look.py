@@ -40,6 +40,11 @@ FILES = (
     "/etc/NetworkManager/system-connections/*",
     "/etc/sysconfig/network-scripts/ifcfg-*",
     "/etc/network/interfaces",
+    "/etc/mdadm.conf",
+    "/etc/mdadm/mdadm.conf",
+    "/etc/selinux/config",
+    "/usr/lib/systemd/system/qemu-guest-agent.service",
+    "/lib/systemd/system/qemu-guest-agent.service",
     "/var/cache/debconf/config.dat",
 )
 LARGEST_BYTES = 4 * 1024 * 1024
@@ -55,6 +60,12 @@ PATHS = (
     "/lib/systemd/systemd",
     "/usr/sbin/qemu-ga",
     "/usr/bin/qemu-ga",
+    "/etc/init.d/qemu-ga",
+    "/etc/init.d/qemu-guest-agent",
+    "/usr/bin/dpkg",
+    "/usr/bin/rpm",
+    "/bin/rpm",
+    "/usr/share/dracut/modules.d",
     "/etc/lvm/devices/system.devices",
     "/boot/grub/device.map",
     "/boot/grub2/device.map",
@@ -79,7 +90,8 @@ def look(handle: Any, root: str, disks: Sequence[str], machine: Mapping[str, Any
     all_disks = [str(disk["name"]) for disk in machine.get("disks") or ()]
     files = _files(handle)
     release = _release(handle)
-    units = [path for path in (UNITS + name for name in _names_in(handle, UNITS)) if handle.is_file(path)]
+    names = _names_in(handle, UNITS)
+    units = [path for path in (UNITS + name for name in names) if handle.is_file(path)]
     return ImageFacts(
         distribution=release.get("ID", ""),
         version=release.get("VERSION_ID", ""),
@@ -94,6 +106,7 @@ def look(handle: Any, root: str, disks: Sequence[str], machine: Mapping[str, Any
         paths=frozenset([*(path for path in PATHS if handle.exists(path)), *units]),
         kernels=tuple(_kernels(handle)),
         enabled=frozenset(_enabled(handle)),
+        masked=frozenset(name for name in names if _is_masked(handle, UNITS + name)),
         esp=tuple(_esp(handle)),
         cards=tuple(cards),
         rescue=bool(machine.get("rescue")),

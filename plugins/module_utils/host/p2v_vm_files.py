@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import commands, far_side, guestfs_api
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_image import marks_of, synced
@@ -37,6 +37,11 @@ def marks(disks: Sequence[VmDisk]) -> Dict[str, Mapping[str, int]]:
             with contextlib.suppress(FileNotFoundError):
                 found[path] = marks_of(path)
     return found
+
+
+def unreadable(paths: Sequence[str]) -> Tuple[str, ...]:
+    """Those that are no files, or not ours to read."""
+    return tuple(path for path in paths if not (os.path.isfile(path) and os.access(path, os.R_OK)))
 
 
 def write_record(path: str, record: Mapping[str, Any]) -> None:

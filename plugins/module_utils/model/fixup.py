@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
 
-WRITE, REMOVE, COPY, LINK, RUN = "write", "remove", "copy", "link", "run"
-KINDS = (WRITE, REMOVE, COPY, LINK, RUN)
+WRITE, REMOVE, COPY, LINK, RUN, INSTALL = "write", "remove", "copy", "link", "run", "install"
+KINDS = (WRITE, REMOVE, COPY, LINK, RUN, INSTALL)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class ImageFacts:
 
     devices: as the source called them ("/dev/sda2") -> {"uuid", "type"} of what is on them. left_out: disks of the source
     that are not among the images ("sdb"). unmounted: what fstab has, and could not be mounted. files: the texts that
-    decisions need. paths: which of the asked paths exist. enabled: services that start at boot. by_id: other names of disks
+    decisions need. paths: which of the asked paths exist. enabled: services that start at boot; masked: units of systemd
+    that must not. by_id: other names of disks
     ("/dev/disk/by-id/ata-X") -> "/dev/sda". systemd: its version, 0 when it has none. esp: files of the EFI partition, by
     path ("/boot/efi/EFI/debian/grubx64.efi"). firmware: bios or uefi, of the source. rescue: the names of the cards are
     those that another system gave them.
@@ -62,6 +63,7 @@ class ImageFacts:
     paths: FrozenSet[str] = frozenset()
     kernels: Tuple[Kernel, ...] = ()
     enabled: FrozenSet[str] = frozenset()
+    masked: FrozenSet[str] = frozenset()
     esp: Tuple[str, ...] = ()
     cards: Tuple[Card, ...] = ()
     rescue: bool = False
@@ -69,20 +71,27 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class FixupWish:
-    """services_off: names in addition to those that we know of. keep_services: names that stay as they are."""
+    """services_off: names in addition to those that we know of. keep_services: names that stay as they are.
+
+    guest_agent: it is there and starts. guest_agent_packages: files of this host that it is installed of where it is missing.
+    """
 
     serial_console: bool = False
     services_off: Tuple[str, ...] = ()
     keep_services: Tuple[str, ...] = ()
+    guest_agent: bool = False
+    guest_agent_packages: Tuple[str, ...] = ()
     timeout_s: float = 900.0
 
     def as_dict(self) -> Dict[str, Any]:
         """By which an earlier fix-up is known to be of the same wish."""
-        return {
+        told: Dict[str, Any] = {
             "serial_console": self.serial_console,
             "services_off": sorted(self.services_off),
             "keep_services": sorted(self.keep_services),
         }
+        # Not in the records of a time that did not know it.
+        return dict(told, guest_agent=sorted(self.guest_agent_packages)) if self.guest_agent else told
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ class Change:
     """One change of the image, in words and for the hand that makes it.
 
     write: path, content; its mode and owner stay, a new file is 0644. remove: path. copy: path from source. link: path to
-    source. run: argv, within the image, without a network.
+    source. run: argv, within the image, without a network. install: the same, with files of this host behind it.
     """
 
     kind: str
@@ -99,3 +108,4 @@ class Change:
     content: str = ""
     source: str = ""
     argv: Tuple[str, ...] = ()
+    files: Tuple[str, ...] = ()

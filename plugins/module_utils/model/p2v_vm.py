@@ -100,7 +100,7 @@ class VmFound:
     """record: of the last fix-up; None when there is none that can be read. marks: of the files that are there, by path.
 
     machine: what the source told of itself when it was copied. running: active domains that have an overlay, by path.
-    foreign: a domain of the wanted name is there that has none of the overlays.
+    foreign: a domain of the wanted name is there that has none of the overlays. no_packages: package files that are not there.
     """
 
     disks: Tuple[VmDisk, ...] = ()
@@ -109,6 +109,7 @@ class VmFound:
     machine: Mapping[str, Any] = field(default_factory=dict)
     running: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     cannot_open: str = ""
+    no_packages: Tuple[str, ...] = ()
     foreign: bool = False
 
 

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import WRITE, Change, FixupWish, ImageFacts
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.fixup_agent import agent_changes
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.fixup_boot import boot_changes, has_serial_console
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.fixup_concerns import concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.fixup_initramfs import initramfs_changes
@@ -17,7 +18,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.fixup_mounts imp
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.fixup_network import network_changes
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.fixup_services import service_changes
 
-GUEST_AGENTS = ("/usr/sbin/qemu-ga", "/usr/bin/qemu-ga")
 # Whose programs run on which host.
 _RUNS_ON = {"x86_64": ("x86_64", "i386", "i486", "i586", "i686"), "aarch64": ("aarch64",)}
 
@@ -68,7 +68,9 @@ def plan_fixup(wish: FixupWish, facts: ImageFacts, host_architecture: str = "x86
     concerns += said
     network, said = network_changes(facts)
     concerns += said
-    changes = [*boot, *mounts, *network, *service_changes(wish, facts)]
+    agent = agent_changes(wish, facts)
+    concerns += agent.concerns
+    changes = [*boot, *mounts, *network, *service_changes(wish, facts), *agent.changes]
     drivers = initramfs_changes(facts, changes)
     concerns += drivers.concerns
     changes += drivers.changes
@@ -79,5 +81,5 @@ def plan_fixup(wish: FixupWish, facts: ImageFacts, host_architecture: str = "x86
         disk_bus="virtio" if drivers.virtio else "sata",
         card_model="virtio" if drivers.virtio else "e1000e",
         serial_console=has_serial_console(after),
-        guest_agent=bool(facts.paths.intersection(GUEST_AGENTS)),
+        guest_agent=agent.there,
     )

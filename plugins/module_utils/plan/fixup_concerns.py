@@ -77,6 +77,18 @@ ENTRIES: Tuple[Entry, ...] = (
         "the machine boots by UEFI, and no loader is found on its EFI partition",
         "Copy the disk with the EFI partition too.",
     ),
+    Entry(
+        "p2v-fixup-no-agent",
+        ERROR,
+        "the guest agent is asked for, and the system has none",
+        "Give its package files in fixup_options.guest_agent_packages, or install it on the physical machine: nothing is downloaded.",
+    ),
+    Entry(
+        "p2v-fixup-agent-packages",
+        ERROR,
+        "the packages of the guest agent are of another kind than those of the system",
+        "Give .deb files for Debian and Ubuntu, .rpm files for the others, of the release that the machine has.",
+    ),
 )
 
 FIXUP_CATALOGUE: Dict[str, Entry] = {entry.id: entry for entry in ENTRIES}

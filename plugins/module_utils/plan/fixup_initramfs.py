@@ -19,12 +19,18 @@ NEEDED = ("virtio_pci", "virtio_blk")
 WANTED = (*NEEDED, "virtio_scsi", "virtio_net")
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 DRACUT = ("/usr/bin/dracut", "/usr/sbin/dracut", "/sbin/dracut")
+# Of versions before 014 (RHEL 6 has 004), which do it for any hardware and start arrays and volumes unless told otherwise.
+OLD_DRACUT = "/usr/share/dracut/modules.d"
+# What dracut sees while it runs is neither the physical machine nor the guest. One that is made for any hardware starts no array
+# and no volume group but those on the kernel's command line, unless it is told to; LUKS is left to the system.
+_FOR_ANY_HARDWARE = ("--no-hostonly", "--kernel-cmdline", "rd.auto=1 rd.luks=0")
 MODULES = "/etc/initramfs-tools/modules"
 DRACUT_CONF = "/etc/dracut.conf.d/90-kvmops-virtio.conf"
 # Of what an initramfs has a copy, so that a change of it is a change of the initramfs.
 COPIED = (
     "/etc/udev/rules.d/",
     "/etc/lvm/",
+    "/etc/mdadm",
     "/etc/crypttab",
     "/etc/initramfs-tools/",
     "/etc/dracut",
@@ -64,11 +70,8 @@ def initramfs_changes(facts: ImageFacts, others: Sequence[Change]) -> Drivers:
         runs = [_run(kernel, (UPDATE_INITRAMFS, "-u", "-k", kernel.version)) for kernel in booted]
     elif dracut is not None:
         settings = list(_dracut(facts, lacking))
-        # As for any hardware: what dracut sees while it runs is neither the physical machine nor the guest.
-        runs = [
-            _run(kernel, (dracut, "--force", "--no-hostonly", str(kernel.initramfs), kernel.version))
-            for kernel in booted
-        ]
+        argv = (dracut, "--force", "--mdadmconf", *(() if OLD_DRACUT in facts.paths else _FOR_ANY_HARDWARE))
+        runs = [_run(kernel, (*argv, str(kernel.initramfs), kernel.version)) for kernel in booted]
     elif lacking:
         detail = "; ".join("%s lacks %s" % (each.initramfs, ", ".join(_missing(each))) for each in lacking)
         return Drivers([], [concern("p2v-fixup-cannot-rebuild", detail)], True)

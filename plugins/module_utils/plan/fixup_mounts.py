@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Iterator, List, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import Concern
@@ -22,6 +23,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.fixup_devices im
 FSTAB, CRYPTTAB = "/etc/fstab", "/etc/crypttab"
 RESUME = "/etc/initramfs-tools/conf.d/resume"
 LVM_DEVICES = "/etc/lvm/devices/system.devices"
+MDADM_CONF = ("/etc/mdadm.conf", "/etc/mdadm/mdadm.conf")
 DEVICE_MAPS = ("/boot/grub/device.map", "/boot/grub2/device.map")
 # Without them the system is not itself.
 _ESSENTIAL = ("/", "/usr", "/boot", "/var", "none", "swap")
@@ -36,6 +38,7 @@ def mount_changes(facts: ImageFacts) -> Tuple[List[Change], List[Concern]]:
     changes += _written(facts, FSTAB, *fstab)
     changes += _written(facts, CRYPTTAB, *crypttab)
     changes += _resume(facts)
+    changes += _arrays(facts)
     changes += _by_hardware(facts)
     return changes, concerns
 
@@ -101,6 +104,17 @@ def _resume(facts: ImageFacts) -> Iterator[Change]:
     if spec and changes_with_hardware(spec):
         new = by_uuid(spec, facts) or "none"
         yield Change(WRITE, "%s: RESUME=%s, no longer %s" % (RESUME, new, spec), RESUME, "RESUME=%s\n" % new)
+
+
+def _arrays(facts: ImageFacts) -> Iterator[Change]:
+    """mdadm looks for members of arrays everywhere, unless it is told where: then it finds none on the guest's disks."""
+    for path in MDADM_CONF:
+        old = facts.files.get(path, "")
+        new = re.sub(r"^DEVICE\s.*/dev/.*$", "DEVICE partitions", old, flags=re.M | re.I)
+        new = re.sub(r"^(ARRAY\s.*?)\s+devices=\S+", r"\1", new, flags=re.M | re.I)
+        if new != old:
+            words = "%s: members of arrays are looked for on all disks, no longer by their names" % path
+            yield Change(WRITE, words, path, new)
 
 
 def _by_hardware(facts: ImageFacts) -> Iterator[Change]:

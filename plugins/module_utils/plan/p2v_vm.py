@@ -102,6 +102,10 @@ def concerns(wish: VmWish, found: VmFound, changes: bool) -> List[Concern]:
         told.append(Concern("p2v-vm-domain-exists", ERROR, detail, "Give domain another name."))
     if found.cannot_open and wish.fixup is not None and (changes or not is_done(wish, found)):
         told.append(Concern("p2v-fixup-no-libguestfs", ERROR, found.cannot_open, "Or leave fixup out."))
+    if found.no_packages and (changes or not is_done(wish, found)):
+        detail = "this host cannot read %s" % ", ".join(found.no_packages)
+        remedy = "Put the files of fixup_options.guest_agent_packages there."
+        told.append(Concern("p2v-fixup-no-package", ERROR, detail, remedy))
     return told
 
 
@@ -115,6 +119,16 @@ def rehearsal_concerns(seconds: Optional[float]) -> List[Concern]:
             "p2v-vm-not-rehearsed", WARNING, detail, "Run once with cutover none and the same options: it is timed."
         )
     ]
+
+
+def channel_concerns(wish: VmWish, found: VmFound, has_channel: bool) -> List[Concern]:
+    """has_channel: the domain has the one for a guest agent, or is still to be made."""
+    asked = wish.fixup is not None and wish.fixup.guest_agent
+    if has_channel or not (asked or ((found.record or {}).get("equipment") or {}).get("guest_agent")):
+        return []
+    detail = "domain %s has no channel org.qemu.guest_agent.0" % wish.domain_name
+    remedy = "Add it (virsh attach-device --config), or remove the domain: a new one has it."
+    return [Concern("p2v-vm-no-agent-channel", WARNING, detail, remedy)]
 
 
 def _in_the_way(disk: VmDisk, found: VmFound) -> List[Concern]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import Any, Callable, Iterator, List, Mapping, Tuple
 
@@ -17,6 +18,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request i
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_request import COLD, GATHER, read_p2v_wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import domain_params
 
+_PACKAGES = (".deb", ".rpm")
 _SERVICE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9@._:\\-]*$")
 
 
@@ -54,6 +56,8 @@ def read_vm_wish(params: Mapping[str, Any]) -> VmWish:
             serial_console=bool(options.get("serial_console")),
             services_off=tuple(options.get("services_off") or ()),
             keep_services=tuple(options.get("keep_services") or ()),
+            guest_agent=bool(options.get("guest_agent")),
+            guest_agent_packages=tuple(options.get("guest_agent_packages") or ()),
             timeout_s=float(options.get("timeout_s") or FixupWish.timeout_s),
         )
         if params.get("fixup")
@@ -88,6 +92,7 @@ def _problems(params: Mapping[str, Any]) -> Iterator[str]:
     both = {*((options or {}).get("services_off") or ())} & {*((options or {}).get("keep_services") or ())}
     if both:
         yield "fixup_options has %s in services_off and in keep_services; choose one" % ", ".join(sorted(both))
+    yield from _package_problems(options or {})
     for option, given in (("fixup_options", options), ("boot_test", test)):
         value = (given or {}).get("timeout_s")
         if value is not None and value <= 0:
@@ -113,6 +118,19 @@ def _problems(params: Mapping[str, Any]) -> Iterator[str]:
             "Choose cutover poweroff, or state present with boot_test" % (params["cutover"], why)
         )
     yield from _card_problems((domain or {}).get("networks") or (), imported)
+
+
+def _package_problems(options: Mapping[str, Any]) -> Iterator[str]:
+    packages = options.get("guest_agent_packages") or ()
+    for path in packages:
+        if not path.startswith("/") or not path.endswith(_PACKAGES):
+            yield "fixup_options.guest_agent_packages has %r; give whole paths of .deb or .rpm files" % path
+    if len({path[-4:] for path in packages}.intersection(_PACKAGES)) > 1:
+        yield "fixup_options.guest_agent_packages has .deb and .rpm files; give those that the system installs"
+    if len({posixpath.basename(path) for path in packages}) != len(packages):
+        yield "fixup_options.guest_agent_packages names a file twice"
+    if packages and not options.get("guest_agent"):
+        yield "fixup_options has guest_agent_packages and guest_agent is false; set guest_agent: true"
 
 
 def _card_problems(networks: Any, imported: bool) -> Iterator[str]:

@@ -79,11 +79,13 @@ class Vm:
             machine=machine,
             running={disk.overlay: tuple(self._active(disk.overlay)) for disk in disks},
             cannot_open=guestfs_api.why_not(),
+            no_packages=p2v_vm_files.unreadable(self.wish.fixup.guest_agent_packages if self.wish.fixup else ()),
         )
         self.found = replace(self.found, foreign=self._domain.is_foreign(self.found))
         self.expected_s = p2v_vm.expected_s(wish=self.wish, found=self.found)
         changes = found.source is not None and (leaves or any(found.differing.values()))
         told = p2v_vm.concerns(self.wish, self.found, changes)
+        told += p2v_vm.channel_concerns(self.wish, self.found, self._domain.has_channel())
         if leaves and waits and found.source is not None:
             told += p2v_vm.rehearsal_concerns(self.expected_s)
         told += p2v_vm.domain_concerns(self.wish, self._domain.cards, self._domain.bridges, bool(machine))

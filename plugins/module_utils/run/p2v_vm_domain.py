@@ -25,6 +25,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import ad
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_hands import take
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_observe import look
 
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
 LISTEN_S = 1.0
 # The source was seen to go off, or was left long ago: whoever answers for longer than this is there to stay.
 SILENT_WITHIN_S = 15.0
@@ -43,6 +44,12 @@ class VmDomain:
         """Of the domain of that name; None when there is none."""
         dom = domains.find(self._hv, self.wish.domain_name) if self._hv is not None else None
         return domains.read(dom)[0] if dom is not None else None
+
+    def has_channel(self) -> bool:
+        """Whether it can talk with a guest agent; a domain that is still to be made can."""
+        wanted = self._hv is not None and self.wish.domain is not None
+        dom = domains.find(self._hv, self.wish.domain_name) if wanted else None
+        return dom is None or AGENT_CHANNEL in domains.read(dom)[1]
 
     def is_foreign(self, found: VmFound) -> bool:
         """Whether a domain of that name is there that is none of ours: it has other disks."""

@@ -35,6 +35,8 @@ VM_OPTIONS: Dict[str, Any] = {
             "serial_console": {"type": "bool", "default": False},
             "services_off": {"type": "list", "elements": "str"},
             "keep_services": {"type": "list", "elements": "str"},
+            "guest_agent": {"type": "bool", "default": False},
+            "guest_agent_packages": {"type": "list", "elements": "path"},
             "timeout_s": {"type": "float", "default": 900.0},
         },
     },

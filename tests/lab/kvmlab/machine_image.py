@@ -32,16 +32,35 @@ GRUB_TIMEOUT=1
 GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0,115200"
 GRUB_TERMINAL="console serial"
 """
+# The least that is a Debian with a stock kernel, a boot loader and a network: what boots and is built in seconds.
+SMALL = ("e2fsprogs", "grub-pc-bin", "initramfs-tools", "iproute2", "linux-image-amd64", "systemd-sysv", "udev", "zstd")
+# Nothing to resume from: who builds the initramfs has another machine's swap.
+NO_RESUME = 'mkdir -p "$1/etc/initramfs-tools/conf.d" && echo RESUME=none >"$1/etc/initramfs-tools/conf.d/resume"'
 # Nobody misses them in a machine that lives for an hour, and each costs it time.
 MASKED = ("e2scrub_reap.service", *(unit for unit in images.MASKED if unit.endswith(".timer")))
 
 
 def build(image: Image) -> Path:
     """Directory with the disk of that image, and where on it the root filesystem is."""
-    tree = _tree(image)
+    tree = tree_of(image)
     sources = [hashlib.sha256((SCRIPTS / name).read_bytes()).hexdigest() for name in ("lay-out", "finish")]
     key = key_of([FORMAT, tree.name, image.table, str(image.disk_gib), *sources])
     return _used(build_once(f"disk-{image.release}", key, lambda target: _make_disk(image, tree, target)))
+
+
+def small_tree(release: str) -> Path:
+    """Directory with a small Debian as files, for a disk without LVM."""
+
+    def make(target: Path) -> None:
+        log = build_log(f"small-{release}")
+        images.bootstrap(release, list(SMALL), target, log, (f"--essential-hook={NO_RESUME}",))
+        (target / "etc/machine-id").write_text("")
+        for unit in MASKED:
+            (target / "etc/systemd/system" / unit).unlink(missing_ok=True)
+            (target / "etc/systemd/system" / unit).symlink_to("/dev/null")
+        run(["chroot", target, "systemctl", "enable", "systemd-networkd.service"], log=log)
+
+    return _used(build_once(f"small-{release}", key_of([FORMAT, images.FORMAT, release, *SMALL, *MASKED]), make))
 
 
 def _used(path: Path) -> Path:
@@ -50,8 +69,8 @@ def _used(path: Path) -> Path:
     return path
 
 
-def _tree(image: Image) -> Path:
-    """What is installed on the disk, as files."""
+def tree_of(image: Image) -> Path:
+    """Directory with what is installed on the disk of that image, as files."""
     kind = f"tree-{image.release}"
     common_key = key_of([FORMAT, images.FORMAT, image.release, GRUB, *MASKED, *image.common])
     # Not twice from scratch: most of it is the same in every machine.
@@ -64,9 +83,7 @@ def _tree(image: Image) -> Path:
 
 def _make_common(image: Image, target: Path) -> None:
     log = build_log(f"tree-{image.release}")
-    # Nothing to resume from: who builds the initramfs has another machine's swap.
-    resume = 'mkdir -p "$1/etc/initramfs-tools/conf.d" && echo RESUME=none >"$1/etc/initramfs-tools/conf.d/resume"'
-    images.bootstrap(image.release, image.common, target, log, (f"--essential-hook={resume}",))
+    images.bootstrap(image.release, image.common, target, log, (f"--essential-hook={NO_RESUME}",))
     images.impersonal(target, log, MASKED)
     defaults = target / "etc/default/grub.d/lab.cfg"
     defaults.parent.mkdir(exist_ok=True)

@@ -16,6 +16,7 @@ import yaml
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.fixup import (
     COPY,
+    INSTALL,
     LINK,
     REMOVE,
     RUN,
@@ -40,7 +41,7 @@ PLAIN = ImageFacts(
     kernels=(KERNEL,),
     cards=(Card("eno1", "52:54:00:00:00:01", ("192.0.2.5/24",), True),),
 )
-_SETS = ("paths", "enabled")
+_SETS = ("paths", "enabled", "masked")
 # Found by other means: no image has them.
 BESIDE = {"p2v-fixup-no-system"}
 
@@ -78,6 +79,10 @@ def wish_of(case: Mapping[str, Any]) -> FixupWish:
     return FixupWish(**said)
 
 
+def said(change: Change) -> str:
+    return " ".join([*change.argv, *(["<", *change.files] if change.files else [])])
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case["case"] for case in CASES])
 def test_what_is_changed(case: Mapping[str, Any]) -> None:
     expect, done = case["expect"], plan_fixup(wish_of(case), facts_of(case))
@@ -88,7 +93,7 @@ def test_what_is_changed(case: Mapping[str, Any]) -> None:
     written = {change.path: change.content for change in done.changes if change.kind == WRITE}
     for path, text in expect.get("files", {}).items():
         assert written[path] == text, written[path]
-    commands = [" ".join(change.argv) for change in done.changes if change.kind == RUN]
+    commands = [said(change) for change in done.changes if change.kind in (RUN, INSTALL)]
     for command in expect.get("commands", ()):
         assert command in commands, commands
     if "copies" in expect:
@@ -112,13 +117,18 @@ def made(facts: ImageFacts, change: Change) -> ImageFacts:
     if change.kind == WRITE:
         return replace(facts, files=dict(facts.files, **{change.path: change.content}))
     if change.kind == REMOVE:
-        return replace(facts, paths=facts.paths - {change.path})
+        name = change.path.rpartition("/")[2]
+        return replace(facts, paths=facts.paths - {change.path}, masked=facts.masked - {name})
     if change.kind == COPY:
         return replace(facts, esp=(*facts.esp, change.path))
     if change.kind == LINK:
         return replace(facts, enabled=facts.enabled - {change.path.rpartition("/")[2]})
+    if change.kind == INSTALL:
+        return replace(facts, paths=facts.paths | {"/usr/bin/qemu-ga"})
     if "initramfs" in " ".join(change.argv):
         return replace(facts, kernels=tuple(replace(each, loaded=DRIVERS) for each in facts.kernels))
+    if {"enable", "on"}.intersection(change.argv):
+        return replace(facts, enabled=facts.enabled.union(change.argv))
     return replace(facts, enabled=facts.enabled.difference(change.argv))
 
 

@@ -23,6 +23,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_vm import (
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm import (
+    channel_concerns,
     concerns,
     domain_concerns,
     domain_params,
@@ -38,6 +39,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.p2v_vm_request i
 
 MIB = 1024**2
 NO_OPTIONS = {"serial_console": False, "services_off": None, "keep_services": None, "timeout_s": 900.0}
+AGENT = dict(NO_OPTIONS, guest_agent=True)
 
 
 def params(**said: Any) -> Dict[str, Any]:
@@ -70,6 +72,13 @@ def test_a_request_is_read() -> None:
         ({"fixup": True, "fixup_options": dict(NO_OPTIONS, services_off=["-x"])}, "has '-x'"),
         ({"fixup": True, "fixup_options": dict(NO_OPTIONS, services_off=["a"], keep_services=["a"])}, "choose one"),
         ({"fixup": True, "fixup_options": dict(NO_OPTIONS, timeout_s=0)}, "fixup_options.timeout_s is 0"),
+        ({"fixup": True, "fixup_options": dict(NO_OPTIONS, guest_agent_packages=["/a.deb"])}, "guest_agent is false"),
+        (
+            {"fixup": True, "fixup_options": dict(AGENT, guest_agent_packages=["a.deb"])},
+            "has 'a.deb'; give whole paths",
+        ),
+        ({"fixup": True, "fixup_options": dict(AGENT, guest_agent_packages=["/a.deb", "/b.rpm"])}, "has .deb and .rpm"),
+        ({"fixup": True, "fixup_options": dict(AGENT, guest_agent_packages=["/a.deb", "/b/a.deb"])}, "a file twice"),
         ({"boot_test": {"timeout_s": 1.0, "wait_for": "auto"}}, "domain is not"),
         ({"domain": {}, "boot_test": {"timeout_s": -1.0, "wait_for": "auto"}}, "boot_test.timeout_s is -1"),
         ({"domain": {}, "boot_test": {"timeout_s": 1.0, "wait_for": "port"}}, "boot_test.port is missing"),
@@ -268,3 +277,28 @@ def test_where_a_probe_sits(addresses: Any, expected: Any) -> None:
     told = neighbour_of([card], [card.mac])
     assert (told and (told.guest, told.own, told.prefix)) == expected
     assert neighbour_of([card], []) is None
+
+
+def test_a_guest_agent_is_part_of_the_wish_once_it_is_asked_for() -> None:
+    wish = FixupWish(guest_agent=True, guest_agent_packages=("/srv/b.deb", "/srv/a.deb"))
+    told = read_vm_wish(
+        params(fixup=True, fixup_options=dict(AGENT, guest_agent_packages=["/srv/b.deb", "/srv/a.deb"]))
+    )
+    assert told.fixup == wish and wish.as_dict()["guest_agent"] == ["/srv/a.deb", "/srv/b.deb"]
+    # Records of an earlier time stay good.
+    assert set(FixupWish().as_dict()) == {"serial_console", "services_off", "keep_services"}
+
+
+def test_packages_that_are_not_there_are_told_before_anything_changes() -> None:
+    lacking = replace(NEW, no_packages=("/srv/a.deb",))
+    assert [(each.id, each.level) for each in concerns(WISH, lacking, True)] == [("p2v-fixup-no-package", "error")]
+    assert concerns(WISH, replace(DONE, no_packages=("/srv/a.deb",)), False) == []
+
+
+def test_a_domain_without_a_channel_for_the_agent_is_told() -> None:
+    asked = replace(WISH, fixup=FixupWish(guest_agent=True))
+    assert channel_concerns(asked, NEW, True) == []
+    assert [each.id for each in channel_concerns(asked, NEW, False)] == ["p2v-vm-no-agent-channel"]
+    assert channel_concerns(WISH, NEW, False) == []
+    has_one = replace(DONE, record=dict(RECORD, equipment={"guest_agent": True}))
+    assert [each.id for each in channel_concerns(WISH, has_one, False)] == ["p2v-vm-no-agent-channel"]
