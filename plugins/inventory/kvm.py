@@ -4,14 +4,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
-
-from ansible.errors import AnsibleError, AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.inventory import Entry, Found, Wish, inventory_of
-from ansible_collections.kvmops.fleet.plugins.module_utils.run.inventory import Ask, missing_libraries, read_all
-
 DOCUMENTATION = r"""
 name: kvm
 short_description: The guests of many hypervisors as hosts
@@ -124,6 +116,14 @@ compose:
   ansible_libvirt_uri: kvm_uri
   ansible_host: kvm_name
 """
+
+from typing import Any, Dict, List, Mapping
+
+from ansible.errors import AnsibleError, AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.inventory import Entry, Found, Wish, inventory_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.inventory import Ask, missing_libraries, read_all
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):

@@ -54,7 +54,8 @@ class ImportSeen:
     """What is at the path of an ImportDisk. Nothing of it was written to, and no file that it names was opened.
 
     error: why it cannot be looked at, in the system's words. real: the path behind all links. identities: of the file or device,
-    and of the file that a loop device shows; equal for all its names. size: bytes of the disk; 0 when no program could tell. kernel: name of a block device (sdb).
+    and of the file that a loop device shows; equal for all its names. size: bytes of the disk; 0 when no program could tell.
+    kernel: name of a block device (sdb).
     contains: the format that the first bytes are of, where they are of one. refers: other files that its header means. busy:
     who has it, and how. unreadable: what qemu-img says against it. domains: active ones that have it as a disk.
     """

@@ -69,7 +69,8 @@ class Vm:
         leaves: bool,
         waits: bool = True,
     ) -> Tuple[Concern, ...]:
-        """facts: of the machine that becomes a guest. heads: of the finished images' manifests, for a source that is not asked any more. leaves: there is a last round. waits: a machine stands still meanwhile."""
+        """facts: of the machine that becomes a guest. heads: of the finished images' manifests, for a source that is not asked any
+        more. leaves: there is a last round. waits: a machine stands still meanwhile."""
         disks, machine = self._of_source(found, facts) if found.source is not None else self._of_heads(heads)
         self._domain.cards = image_look.cards_of(machine.get("interfaces") or ())
         self.found = VmFound(
