@@ -35,6 +35,7 @@ options:
       - Where addresses of running guests are looked for. The first that knows any is taken.
       - V(lease) is what libvirt's own networks gave out, V(arp) the neighbours that the hypervisor has heard of, V(agent) what
         the guest agent in the guest says.
+      - libvirt 9.0 (Debian 12) was seen to fail at V(arp) with C(wrong nlmsg len). Its guests are there, without an address.
       - V(agent) needs a connection that may write, and costs seconds for each guest whose agent does not answer.
     type: list
     elements: str

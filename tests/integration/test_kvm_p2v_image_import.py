@@ -67,7 +67,7 @@ def test_four_kinds_of_disks_become_images_and_the_second_run_changes_nothing(
         "sdd",
     ]
     assert lab.sh(HOST, "sh", "-c", sums) == before
-    raw = before.split()[0]
+    raw = lab.sh(HOST, "sha256sum", FOLDER + "/a.raw").split()[0]
     read = "qemu-img convert -f qcow2 -O raw %s/imp1-%s.qcow2 /var/tmp/imp.raw && sha256sum < /var/tmp/imp.raw"
     for each in disks[:3]:
         assert lab.sh(HOST, "sh", "-ec", read % (IMAGES, each["disk"])).split()[0] == raw
@@ -118,7 +118,7 @@ qemu-img create -q -f qcow2 running.qcow2 8M
         assert lab.sh(HOST, "sh", "-c", listed) == before
     finally:
         lab.sh(HOST, "umount", ATTACHED)
-        lab.one(HOST, "kvm_domain", name="imp-guest", state="absent")
+        lab.one(HOST, "kvm_domain", name="imp-guest", state="absent", force=True, wait_timeout=1)
     assert told["failed"] and "was refused before anything was changed" in told["msg"]
     found = {(each["id"], each["detail"].split(":")[0].split(" ")[0].rpartition("/")[2]) for each in told["concerns"]}
     assert found >= {
@@ -165,6 +165,6 @@ def test_the_playbook_makes_a_guest_whose_disk_is_the_image(lab: Lab, disks: Lis
         assert "%s/imp2-sda.qcow2" % IMAGES in lab.virsh(HOST, "domblklist", "imp2")
         second = lab.playbook("kvmops.fleet.p2v", *words)
     finally:
-        lab.one(HOST, "kvm_domain", name="imp2", state="absent")
+        lab.one(HOST, "kvm_domain", name="imp2", state="absent", force=True, wait_timeout=1)
     changed = [told["stats"][HOST]["changed"] for told in (first, second)]
     assert changed == [1, 0]
