@@ -14,7 +14,7 @@ LINK := .venv/collections/ansible_collections/kvmops/fleet
 export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup venv venv-sanity format lint types unit check sanity units docs-check build integration preflight-page \
+.PHONY: quick judged help setup venv venv-sanity format lint types unit check sanity units docs-check build integration preflight-page \
 	test-crashes faults test-machines test-source molecule demo screenshot bench-rollout bench-domains bench-migrate bench-migrate-page \
 	bench-p2v bench-p2v-page \
 	lab-up lab-down test clean
@@ -136,7 +136,13 @@ lab-down: ## take the lab down
 # --- everything -----------------------------------------------------------------------------------------------------
 
 test: ## everything, cheap things first
-	@$(TOOLS)/phases setup check sanity units docs-check build integration molecule
+	@$(TOOLS)/phases setup venv-sanity quick integration molecule
+
+quick: ## check, and beside it sanity, units, docs-check and build: most of their time is waiting
+	@$(MAKE) --jobs=2 --output-sync=target check judged
+
+judged:
+	@$(TOOLS)/phases sanity units docs-check build
 
 clean: lab-down ## remove all that make has made here
 	rm -rf .venv .venv-sanity .cache .lab .ansible collections tests/output .hypothesis .mypy_cache .pytest_cache .ruff_cache
