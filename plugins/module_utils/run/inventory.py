@@ -69,10 +69,8 @@ def read_all(uris: Mapping[str, str], ask: Ask) -> Tuple[Dict[str, Records], Dic
     answered, refused = dict(records), dict(failures)
     for host in uris:
         if host not in answered and host not in refused:
-            refused[host] = "Could not read the domains of %s: no answer within %g s (timeout_s)" % (
-                host,
-                ask.timeout_s,
-            )
+            words = "Could not read the domains of %s: no answer within %g s. Check that it is up, or raise timeout_s."
+            refused[host] = words % (host, ask.timeout_s)
     return answered, refused
 
 
