@@ -14,7 +14,7 @@ LINK := .venv/collections/ansible_collections/kvmops/fleet
 export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
-.PHONY: quick judged help setup venv venv-sanity format lint types unit check sanity units docs-check build integration preflight-page \
+.PHONY: quick quick-tests quick-looks unit-rest help setup venv venv-sanity format lint types unit check sanity units docs-check build integration preflight-page \
 	test-crashes faults test-machines test-source molecule demo screenshot bench-rollout bench-domains bench-migrate bench-migrate-page \
 	bench-p2v bench-p2v-page \
 	lab-up lab-down test clean
@@ -57,8 +57,11 @@ types: venv ## mypy strict on model/ and plan/
 	mypy
 
 unit: venv ## the decisions, in milliseconds
-	@# loadgroup: one worker has the tests that take turns at loop devices, the other one all the rest.
-	pytest tests/unit -n 2 --dist loadgroup
+	@# loadgroup: one worker has the tests that take turns at loop devices, the others all the rest. Many wait more than they work.
+	pytest tests/unit -n 4 --dist loadgroup
+
+unit-rest: venv ## those of them that make units leaves out
+	pytest tests/unit --ignore=tests/unit/plugins -n 2
 
 # --- as others will judge it ----------------------------------------------------------------------------------------
 
@@ -66,7 +69,7 @@ sanity: venv-sanity ## ansible-test sanity, all tests, no ignores
 	@$(TOOLS)/ansible-test sanity
 
 units: venv-sanity ## the unit tests as ansible-test runs them
-	@$(TOOLS)/ansible-test units --num-workers 2
+	@$(TOOLS)/ansible-test units --num-workers 4
 
 docs-check: venv ## antsibull-docs on every plugin and role, antsibull-changelog on the fragments
 	@cd "$$($(TOOLS)/tree)" && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH="$(ROOT)/.cache/tree" \
@@ -138,11 +141,14 @@ lab-down: ## take the lab down
 test: ## everything, cheap things first
 	@$(TOOLS)/phases setup venv-sanity quick integration molecule
 
-quick: ## check, and beside it sanity, units, docs-check and build: most of their time is waiting
-	@$(MAKE) --jobs=2 --output-sync=target check judged
+quick: ## all that needs no lab, two things at a time, every unit test once
+	@$(MAKE) --jobs=2 --output-sync=target quick-tests quick-looks
 
-judged:
-	@$(TOOLS)/phases sanity units docs-check build
+quick-tests:
+	@$(TOOLS)/phases units unit-rest docs-check build
+
+quick-looks:
+	@$(TOOLS)/phases lint types sanity
 
 clean: lab-down ## remove all that make has made here
 	rm -rf .venv .venv-sanity .cache .lab .ansible collections tests/output .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -47,7 +47,6 @@ class Running:
     def close(self) -> None:
         self._lines.close()
         self._ours.close()
-        self._thread.join(20)
 
 
 @pytest.fixture(name="trigger")
