@@ -72,7 +72,7 @@ units: venv-sanity ## the unit tests as ansible-test runs them
 	@$(TOOLS)/ansible-test units --num-workers 4
 
 docs-check: venv ## antsibull-docs on every plugin and role, antsibull-changelog on the fragments
-	@cd "$$($(TOOLS)/tree)" && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH="$(ROOT)/.cache/tree" \
+	@cd "$$($(TOOLS)/tree docs)" && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH="$(ROOT)/.cache/tree/docs" \
 		antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self --disallow-unknown-collection-refs .
 	antsibull-changelog lint
 
