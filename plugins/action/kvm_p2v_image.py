@@ -39,8 +39,9 @@ class ActionModule(WatchedAction):
         variables = task_vars["hostvars"][source]
         becomes = bool(self._play_context.become)
 
+        other = OtherHost(source, variables, self._play_context, becomes)
+
         def start(bundle: bytes) -> Any:
-            other = OtherHost(source, variables, self._play_context, becomes)
             try:
                 return other.run(p2v_bundle.command(), bundle)
             finally:
@@ -49,9 +50,9 @@ class ActionModule(WatchedAction):
         def prepare() -> Dict[str, Any]:
             return p2v_start.settings(key, self._receiver(task_vars), int(args.get("connections") or 2), self._disks())
 
-        path = path_of("kvm_p2v_image", str(args.get("name")))
-        look = LOOK % self._connection._shell.quote(path)
-        with p2v_start.Starter(lambda: self._here(look), start, self._tell, prepare) as starter:
+        path = self._connection._shell.quote(path_of("kvm_p2v_image", str(args.get("name"))))
+        look = p2v_start.SOON % path + LOOK % path
+        with p2v_start.Starter(lambda: self._here(look), start, self._tell, prepare, other.reach) as starter:
             result = super().run(tmp, task_vars)
         if starter.said and result.get("failed") and starter.said not in str(result.get("msg")):
             result["msg"] = "%s The agent on %s said: %s" % (result.get("msg", ""), source, starter.said)

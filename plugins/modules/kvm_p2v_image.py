@@ -303,7 +303,7 @@ left_already:
 passes:
   description:
     - The rounds. Each has C(number), C(what), C(bytes), C(wire_bytes), C(seconds) and C(rest_bytes), what was written meanwhile.
-    - C(verify_s) is the part of the seconds in which the images were read back.
+    - C(verify_s) is the part of the seconds in which nothing but the check of the images went on. Most of it goes on beside the copy.
   returned: changed and not check mode
   type: list
   elements: dict

@@ -40,6 +40,10 @@ class OtherHost:
         rc, out, err = self._connection.exec_command(command, in_data=given, sudoable=become is not None)
         return rc, _text(out), _text(err)
 
+    def reach(self) -> None:
+        """Open a connection that the next command need not wait for, where connections are kept. Raises AnsibleError."""
+        self._connection.exec_command("true", sudoable=False)
+
     def close(self) -> None:
         self._connection.close()
 

@@ -17,7 +17,10 @@ from ansible_collections.kvmops.fleet.plugins.plugin_utils import p2v_bundle
 
 # The module says so in its progress, in the phase in which it waits.
 WAITING = "wait"
-ASK_EVERY_S = 0.5
+# The question itself waits, up to half a second: a wait of our own would come on top.
+ASK_EVERY_S = 0.05
+# Before LOOK: until the file says that the module waits, or for half a second.
+SOON = "for i in 1 2 3 4 5 6 7 8 9 10; do { read -r t <%s; } 2>/dev/null; case $t in *'\"wait\"'*) break;; esac; sleep 0.05; done; "
 HOST_KEYS = "cat /etc/ssh/ssh_host_*_key.pub"
 
 
@@ -88,10 +91,33 @@ def waits(told: str) -> bool:
     return False
 
 
-class Starter:
-    """look: the answer to LOOK, now. start: the agent, given its bundle; (rc, out, err). failed: tells the module why not.
+class _Ahead:
+    """A call that goes on in a thread of its own, which may outlive the task. What it raised is raised by whoever wants its result."""
 
-    said: what the agent, or the way to it, said of its end, if it was a failure.
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call, self._came = call, None
+        self._error: Optional[Exception] = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._came = self._call()
+        except Exception as error:
+            self._error = error
+
+    def result(self) -> Any:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._came
+
+
+class Starter:
+    """look: the answer to LOOK, after a moment. start: the agent, given its bundle; (rc, out, err). failed: tells the module why not.
+
+    prepare and reach are called at once, while the module is on its way: prepare gives the settings, reach opens the connection that
+    start will use. said: what the agent, or the way to it, said of its end, if it was a failure.
     """
 
     def __init__(
@@ -100,8 +126,9 @@ class Starter:
         start: Callable[[bytes], Any],
         failed: Callable[[Dict[str, str]], None],
         prepare: Callable[[], Any],
+        reach: Callable[[], Any] = lambda: None,
     ) -> None:
-        self._look, self._start, self._failed, self._prepare = look, start, failed, prepare
+        self._look, self._start, self._failed, self._prepare, self._reach = look, start, failed, prepare, reach
         self._ended = threading.Event()
         self.said: Optional[str] = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -115,15 +142,19 @@ class Starter:
         self._thread.join(30)
 
     def _run(self) -> None:
+        reached, settings = _Ahead(self._reach), _Ahead(self._prepare)
         while not self._ended.wait(ASK_EVERY_S):
             with contextlib.suppress(Exception):
                 if waits(self._look()):
                     break
-        if self._ended.is_set():
-            return
+        if not self._ended.is_set():
+            self._serve(reached, settings)
+
+    def _serve(self, reached: _Ahead, prepared: _Ahead) -> None:
         settings: Dict[str, Any] = {}
         try:
-            settings = self._prepare()
+            settings = prepared.result()
+            reached.result()
             # As long as the agent lives. What it says at its end matters to those only who still wait for it.
             told = end_of(*self._start(p2v_bundle.bundle(settings)))
         except Exception as error:

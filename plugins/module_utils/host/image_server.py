@@ -81,6 +81,37 @@ def opened(
         os.unlink(socket)
 
 
+@contextlib.contextmanager
+def beside(path: str, image_format: str, socket: str) -> Iterator[Nbd]:
+    """A connection to a qemu-nbd that reads an image while another one writes to it, past the kernel's memory (O_DIRECT).
+
+    It shows what was flushed before, as far as that is not written again meanwhile: the mapping of a qcow2 is read once. Raises
+    HostError, also where the storage does not know O_DIRECT.
+    """
+    attempted = "read the image %s beside its writer" % path
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(socket)
+    told: Dict[str, Any] = {
+        "driver": image_format,
+        "read-only": True,
+        # No lock: the writer has it, and keeps it.
+        "force-share": True,
+        "cache": {"direct": True},
+        "file": {"driver": "file", "filename": path},
+    }
+    if image_format == "qcow2":
+        told["backing"] = None
+    argv = ["qemu-nbd", "--read-only", "--cache=none", "--socket=%s" % socket, "--shared=1", "--persistent"]
+    with serving([*argv, "json:" + json.dumps(told)], attempted) as process:
+        connection = _connected(process, socket, path, attempted)
+        try:
+            yield connection
+        finally:
+            connection.close()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(socket)
+
+
 def _connected(process: object, socket: str, image: str, attempted: str) -> Nbd:
     latest = time.monotonic() + _STARTS_WITHIN_S
     while True:

@@ -48,7 +48,7 @@ class Nbd:
     def close(self) -> None:
         self._stream.close()
 
-    def read(self, offset: int, length: int) -> bytes:
+    def read(self, offset: int, length: int) -> bytearray:
         return self._do("read", _READ, offset, length, expected=length)
 
     def write(self, offset: int, data: bytes) -> None:
@@ -70,11 +70,13 @@ class Nbd:
         size, dummy = _EXPORT.unpack(self._exactly(_EXPORT.size))
         return int(size)
 
-    def _do(self, verb: str, kind: int, offset: int, length: int, data: bytes = b"", expected: int = 0) -> bytes:
+    def _do(self, verb: str, kind: int, offset: int, length: int, data: bytes = b"", expected: int = 0) -> bytearray:
         attempted = "%s %s at byte %d" % (verb, self._image, offset)
         self._handle += 1
         try:
-            self._stream.sendall(_REQUEST.pack(_REQUEST_MAGIC, 0, kind, self._handle, offset, length) + data)
+            self._stream.sendall(_REQUEST.pack(_REQUEST_MAGIC, 0, kind, self._handle, offset, length))
+            if data:
+                self._stream.sendall(data)
             magic, error, handle = _REPLY.unpack(self._exactly(_REPLY.size))
             if magic != _REPLY_MAGIC or handle != self._handle:
                 raise HostError(attempted, "this host", "qemu-nbd answered another question")
@@ -84,7 +86,7 @@ class Nbd:
         except OSError as error:
             raise HostError(attempted, "this host", str(error), "Look whether qemu-nbd was ended; then run again.")
 
-    def _exactly(self, length: int) -> bytes:
+    def _exactly(self, length: int) -> bytearray:
         parts = bytearray(length)
         left = memoryview(parts)
         while left:
@@ -92,7 +94,7 @@ class Nbd:
             if not count:
                 raise ConnectionResetError(errno.ECONNRESET, "qemu-nbd closed the connection")
             left = left[count:]
-        return bytes(parts)
+        return parts
 
 
 def remedy_of(error: Optional[int]) -> str:

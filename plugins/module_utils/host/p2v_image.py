@@ -14,17 +14,30 @@ import contextlib
 import hashlib
 import os
 import threading
-from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side, image_server
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.nbd import Nbd, remedy_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_held import (
+    Fresh,
+    holds,
+    is_as_told,
+    overlap,
+    touching,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_manifest import Manifest, Piece, read_manifest
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import (
+    CHUNK,
+    MOST_STRETCHES,
+    PART,
+    Range,
+    merged,
+    parts,
+)
 
 MANIFEST = ".manifest"
-# offset, bytes, SHA-256
-Fresh = Tuple[int, bytes, bytes]
+ZEROS = bytes(CHUNK)
 
 
 class Damaged(Exception):
@@ -71,6 +84,10 @@ class Image:
     def opened(self, socket: str, clients: int, writable: bool = True) -> ContextManager[List[Nbd]]:
         return image_server.opened(self.path, self.format, socket, clients, writable)
 
+    def beside(self, socket: str) -> ContextManager[Nbd]:
+        """For reading back what `checkpoint` told of, while it is open for writing. Raises HostError."""
+        return image_server.beside(self.path, self.format, socket)
+
     def put(self, nbd: Nbd, chunk: int, fresh: Sequence[Fresh]) -> None:
         """Write pieces of one chunk, whose hashes were checked. With what it holds they become one hash where they touch.
 
@@ -78,9 +95,9 @@ class Image:
         Raises Damaged when what it holds is not what the manifest says; then nothing was written.
         """
         there = self.manifest.at(chunk)
-        stretches = [self._stretch(nbd, chunk, there, each) for each in _touching(there, fresh)]
+        stretches = [self._stretch(nbd, chunk, there, each) for each in touching(there, fresh)]
         for offset, data, dummy in fresh:
-            if data.count(0) != len(data):
+            if not ZEROS.startswith(data):
                 nbd.write(offset, data)
             elif any(piece.offset <= offset + len(data) and offset <= piece.end for piece in there):
                 nbd.zero(offset, len(data))
@@ -100,8 +117,8 @@ class Image:
                 return Piece(offset, len(data), sha256.hex())
         first = min([piece.offset for piece in held] + [each[0] for each in fresh])
         end = max([piece.end for piece in held] + [each[0] + len(each[1]) for each in fresh])
-        joined = bytearray(nbd.read(first, end - first))
-        if not all(_is_as_told(piece, joined, first) for piece in held):
+        joined = nbd.read(first, end - first)
+        if not all(is_as_told(piece, joined, first) for piece in held):
             with self._lock:
                 lost = [(piece.offset, piece.length) for piece in there]
                 self.manifest.forget(chunk)
@@ -119,19 +136,43 @@ class Image:
                 held = nbd.read(piece.offset, piece.length)
                 start = offset - piece.offset
                 return (
-                    _is_as_told(piece, held, piece.offset)
+                    is_as_told(piece, held, piece.offset)
                     and hashlib.sha256(held[start : start + length]).digest() == sha256
                 )
         return False
 
+    def knows(self, offset: int, length: int) -> bool:
+        """Whether the manifest says something of these bytes, which lie in one chunk."""
+        return any(overlap(piece, offset, length) for piece in self.manifest.at(offset // CHUNK))
+
+    def lacks(self, nbd: Nbd, offset: int, length: int, hashes: Sequence[bytes]) -> List[Range]:
+        """What of these bytes of the source, which the image does not hold, it holds otherwise: told by the hashes of their parts.
+
+        The image counts where it is what its manifest says. All of it is lacking when no part is (the source was changed in
+        between), or when that would be many stretches.
+        """
+        known = [piece for piece in self.manifest.at(offset // CHUNK) if overlap(piece, offset, length)]
+        held = [(piece, nbd.read(piece.offset, piece.length)) for piece in known]
+        sound = [(piece.offset, data) for piece, data in held if is_as_told(piece, data, piece.offset)]
+        cut = parts(offset, length, PART)
+        found = merged(
+            part for part, sha256 in zip(cut, hashes) if not any(holds(*each, part, sha256) for each in sound)
+        )
+        return found if 0 < len(found) <= MOST_STRETCHES else [(offset, length)]
+
     def wrong(self, nbd: Nbd, chunks: Iterable[int]) -> List[Range]:
-        """What is not as the source told, read from an image that was opened afresh; it is forgotten. Else it is verified."""
+        """What is not as the source told, read from an image that was opened afresh; it is forgotten. Else it is verified.
+
+        A chunk that is written to meanwhile is neither.
+        """
         found: List[Range] = []
         for chunk in chunks:
             pieces = self.manifest.at(chunk)
             held = nbd.read(pieces[0].offset, pieces[-1].end - pieces[0].offset) if pieces else b""
-            bad = [piece for piece in pieces if not _is_as_told(piece, held, pieces[0].offset)]
+            bad = [piece for piece in pieces if not is_as_told(piece, held, pieces[0].offset)]
             with self._lock:
+                if self.manifest.at(chunk) is not pieces:
+                    continue
                 if bad:
                     self.manifest.forget(chunk)
                     found += [(piece.offset, piece.length) for piece in pieces]
@@ -139,8 +180,9 @@ class Image:
                     self.manifest.unverified.discard(chunk)
         return found
 
-    def checkpoint(self, nbd: Nbd, durable: bool = True) -> None:
-        """The manifest says what was put. durable: it is on the medium, and the data was before it.
+    def checkpoint(self, nbd: Nbd, durable: bool = True) -> Set[int]:
+        """The manifest says what was put. durable: it is on the medium, and the data was before it; gives the chunks that are to be
+        read back from there.
 
         Without, a power cut may leave a manifest that says more than the image holds. A run that goes on reads all of an
         unfinished image back, and mends that.
@@ -148,6 +190,7 @@ class Image:
         with self._lock:
             changed, self.manifest.changed = self.manifest.changed, set()
             lines = list(self.manifest.lines(changed))
+            there = set(self.manifest.unverified) if durable else set()
         if durable:
             nbd.flush()
         try:
@@ -158,6 +201,7 @@ class Image:
                     os.fsync(out.fileno())
         except OSError as error:
             raise _unkept(self.paths.part_manifest, error)
+        return there
 
     def publish(self, head: Mapping[str, Any]) -> None:
         """Give it its name. head: what the manifest's head says of a finished image."""
@@ -242,27 +286,3 @@ def synced(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _touching(there: Sequence[Piece], fresh: Sequence[Fresh]) -> List[Tuple[List[Piece], List[Fresh]]]:
-    """Both sorted into groups of which the members touch, through one another if need be. Old pieces do not join by themselves."""
-    groups: List[Tuple[List[Piece], List[Fresh]]] = [([piece], []) for piece in there]
-    for each in fresh:
-        offset, end = each[0], each[0] + len(each[1])
-        near = [group for group in groups if _begin(group) <= end and offset <= _end(group)]
-        groups = [group for group in groups if group not in near]
-        groups.append(([p for group in near for p in group[0]], [f for group in near for f in group[1]] + [each]))
-    return groups
-
-
-def _begin(group: Tuple[List[Piece], List[Fresh]]) -> int:
-    return min([piece.offset for piece in group[0]] + [each[0] for each in group[1]])
-
-
-def _end(group: Tuple[List[Piece], List[Fresh]]) -> int:
-    return max([piece.end for piece in group[0]] + [each[0] + len(each[1]) for each in group[1]])
-
-
-def _is_as_told(piece: Piece, held: bytes, first: int) -> bool:
-    start = piece.offset - first
-    return hashlib.sha256(memoryview(held)[start : start + piece.length]).hexdigest() == piece.sha256

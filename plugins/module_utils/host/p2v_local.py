@@ -21,7 +21,14 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_wire import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v import Area, Source, UsedMap, imported_disk
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_import import BLOCK, ImportSeen
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range, merged, pieces, total
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import (
+    CHUNK,
+    Range,
+    merged,
+    parts,
+    pieces,
+    total,
+)
 
 # Reading over a small gap is cheaper than another request.
 _JOINED = 64 * 1024
@@ -34,12 +41,16 @@ class Reader:
     def __init__(self, clients: Mapping[str, Nbd], pace: Any) -> None:
         self._clients, self._pace = dict(clients), pace
 
-    def fetch(self, word: str, disk: str, ranges: Sequence[Range]) -> Iterator[Piece]:
-        """The pieces of a `read` or `digest`. Nothing of them came over a link. Raises HostError."""
+    def fetch(self, word: str, disk: str, ranges: Sequence[Range], unit: int = 0) -> Iterator[Piece]:
+        """The pieces of a `read` or `digest`, as of an agent. Nothing of them came over a link. Raises HostError."""
         for offset, length in pieces(ranges):
             data = self._clients[disk].read(offset, length)
             self._pace.spend(length)
-            yield Piece(0, offset, length, hashlib.sha256(data).digest(), data if word == "read" else None, 0)
+            hashes = (
+                [hashlib.sha256(data[at : at + size]).digest() for at, size in parts(0, length, unit)] if unit else ()
+            )
+            sha256 = hashlib.sha256(data).digest()
+            yield Piece(0, offset, length, sha256, data if word == "read" else None, 0, tuple(hashes))
 
     def shut(self) -> None:
         """A read here ends by itself."""

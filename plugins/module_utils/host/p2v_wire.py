@@ -16,11 +16,11 @@ import socket
 import struct
 import threading
 import zlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import zstd
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range, parts
 
 PROTOCOL = 1
 _FRAME = struct.Struct(">cI")
@@ -32,6 +32,10 @@ RAW, ZLIB, ZERO, ZSTD, HASH_ONLY, READ_ERROR = range(6)
 CODINGS = (RAW, ZLIB, ZERO, *((ZSTD,) if zstd.AVAILABLE else ()))
 # Silence for longer than this is a dead connection: the slowest request reads 32 MiB from a busy disk.
 SILENCE_S = 120.0
+_DIGEST = 32
+ZEROS = bytes(CHUNK)
+ZEROS_SHA256 = hashlib.sha256(ZEROS).digest()
+Buffer = Union[bytes, bytearray, memoryview]
 
 _REMEDY = (
     "The source serves as before. Look at the connection between the two hosts, then run again: what came is kept."
@@ -39,14 +43,18 @@ _REMEDY = (
 
 
 class Piece(NamedTuple):
-    """data: the bytes, checked against sha256 (raw); None for a hash only. wire: bytes of the frame."""
+    """data: the bytes, checked against sha256 (raw); None for a hash only. wire: bytes of the frame.
+
+    parts: the hashes of its parts, in their order, when those were asked for.
+    """
 
     disk: int
     offset: int
     length: int
     sha256: bytes
-    data: Optional[bytes]
+    data: Optional[Buffer]
     wire: int
+    parts: Tuple[bytes, ...] = ()
 
 
 class Refused(HostError):
@@ -94,17 +102,19 @@ class Channel:
                 raise HostError("ask for %s" % word, self.side, "it sent a piece of a disk", _REMEDY)
             return self._answer(word, number, payload)
 
-    def fetch(self, word: str, disk: str, ranges: List[Range]) -> Iterator[Piece]:
-        """The pieces of a `read` or `digest`, each checked. Raises HostError."""
+    def fetch(self, word: str, disk: str, ranges: Sequence[Range], unit: int = 0) -> Iterator[Piece]:
+        """The pieces of a `read` or `digest`, each checked. unit: of a digest, of how many bytes parts are hashed as well. Raises
+        HostError."""
         attempted = "%s %s" % (word, disk)
+        said: Dict[str, Any] = {"disk": disk, "ranges": [list(item) for item in ranges], "codings": CODINGS}
         with self._lock:
-            number = self._send(word, {"disk": disk, "ranges": [list(item) for item in ranges], "codings": CODINGS})
+            number = self._send(word, dict(said, unit=unit) if unit else said)
             while True:
                 kind, payload = self._read(attempted)
                 if kind == b"j":
                     self._answer(word, number, payload)
                     return
-                yield self._piece(disk, payload)
+                yield self._piece(disk, payload, unit)
 
     def _send(self, word: str, said: Dict[str, Any]) -> int:
         if self._dead:
@@ -117,13 +127,14 @@ class Channel:
             raise self._lost("ask for %s" % word, self._words(error))
         return self._number
 
-    def _read(self, attempted: str) -> Tuple[bytes, bytes]:
+    def _read(self, attempted: str) -> Tuple[bytes, memoryview]:
         kind, length = _FRAME.unpack(self._exactly(_FRAME.size, attempted))
         if kind not in (b"j", b"c") or length > _MOST:
             raise HostError(attempted, self.side, "what came is no frame of the agent", _REMEDY)
         return kind, self._exactly(length, attempted)
 
-    def _exactly(self, length: int, attempted: str) -> bytes:
+    def _exactly(self, length: int, attempted: str) -> memoryview:
+        """Of a buffer that is written once: a MiB that is copied costs half of what hashing it does."""
         parts = bytearray(length)
         left = memoryview(parts)
         while left:
@@ -134,7 +145,7 @@ class Channel:
             if not count:
                 raise self._lost(attempted, "the agent's connection ended")
             left = left[count:]
-        return bytes(parts)
+        return memoryview(parts)
 
     def _lost(self, attempted: str, said: str) -> HostError:
         self._dead = said
@@ -145,7 +156,7 @@ class Channel:
             "silence for %d s" % (self._stream.gettimeout() or 0) if isinstance(error, socket.timeout) else str(error)
         )
 
-    def _answer(self, word: str, number: int, payload: bytes) -> Dict[str, Any]:
+    def _answer(self, word: str, number: int, payload: memoryview) -> Dict[str, Any]:
         told = _object(payload)
         if "error" in told:
             error = told["error"]
@@ -156,7 +167,7 @@ class Channel:
             raise HostError("ask for %s" % word, self.side, "it answered another question", _REMEDY)
         return dict(told.get("ok") or {})
 
-    def _piece(self, disk: str, payload: bytes) -> Piece:
+    def _piece(self, disk: str, payload: memoryview, unit: int) -> Piece:
         index, offset, length, coding, digest = _PIECE.unpack_from(payload)
         coded = payload[_PIECE.size :]
         attempted = "read %s at byte %d" % (disk, offset)
@@ -171,18 +182,32 @@ class Channel:
                 "The disk does not give these bytes. Nothing was published.",
             )
         if coding == HASH_ONLY:
-            return Piece(index, offset, length, digest, None, len(payload) + _FRAME.size)
+            hashes = _hashes(coded, length, unit)
+            if hashes is None:
+                raise HostError(attempted, self.side, "it sent other hashes than it was asked for", _REMEDY)
+            return Piece(index, offset, length, digest, None, len(payload) + _FRAME.size, hashes)
         data = _decoded(coding, coded, length)
-        if data is None or len(data) != length or hashlib.sha256(data).digest() != digest:
+        if data is None or len(data) != length or _sha256(coding, data) != digest:
             raise HostError(attempted, self.side, "what came is not what was read there (SHA-256 differs)", _REMEDY)
         return Piece(index, offset, length, digest, data, len(payload) + _FRAME.size)
 
 
-def _decoded(coding: int, coded: bytes, length: int) -> Optional[bytes]:
+def _hashes(coded: memoryview, length: int, unit: int) -> Optional[Tuple[bytes, ...]]:
+    """Of the parts of a piece; None when it is not one for each."""
+    if len(coded) != (_DIGEST * len(parts(0, length, unit)) if unit else 0):
+        return None
+    return tuple(bytes(coded[start : start + _DIGEST]) for start in range(0, len(coded), _DIGEST))
+
+
+def _sha256(coding: int, data: Buffer) -> bytes:
+    return ZEROS_SHA256 if coding == ZERO and len(data) == CHUNK else hashlib.sha256(data).digest()
+
+
+def _decoded(coding: int, coded: memoryview, length: int) -> Optional[Buffer]:
     if coding == RAW:
         return coded
     if coding == ZERO:
-        return bytes(length)
+        return memoryview(ZEROS)[:length]
     if coding == ZLIB:
         try:
             # No more than the piece may hold, whatever the stream says.
@@ -194,9 +219,9 @@ def _decoded(coding: int, coded: bytes, length: int) -> Optional[bytes]:
     return None
 
 
-def _object(payload: bytes) -> Dict[str, Any]:
+def _object(payload: memoryview) -> Dict[str, Any]:
     try:
-        told = json.loads(payload.decode("utf-8"))
+        told = json.loads(str(payload, "utf-8"))
     except ValueError:
         return {}
     return told if isinstance(told, dict) else {}

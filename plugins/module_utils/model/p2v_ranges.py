@@ -10,6 +10,11 @@ from typing import Iterable, Iterator, List, Tuple
 
 # Every hash of a manifest is of bytes within one such chunk: a piece never crosses a multiple of it.
 CHUNK = 1024 * 1024
+# Where a chunk differs it is compared in parts of this size. A lone change costs one part on the wire and 32 bytes for the hash of each
+# part of its chunk, together the least at 6 KiB; but each part also costs a call on both sides, so the next sizes up.
+PART = 16 * 1024
+# Of a chunk. Above that all of it is sent: a list of ranges must not grow with what programs write at random.
+MOST_STRETCHES = 8
 
 Range = Tuple[int, int]
 
@@ -75,6 +80,11 @@ def batches(ranges: Iterable[Range], most: int) -> Iterator[List[Range]]:
         taken += length
     if batch:
         yield merged(batch)
+
+
+def parts(offset: int, length: int, unit: int) -> List[Range]:
+    """The range cut every `unit` bytes from its beginning, the last part being what is left."""
+    return [(start, min(unit, offset + length - start)) for start in range(offset, offset + length, unit)]
 
 
 def total(ranges: Iterable[Range]) -> int:

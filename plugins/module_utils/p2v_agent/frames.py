@@ -25,6 +25,8 @@ CHUNK = struct.Struct(">HQIB32s")
 RAW, ZLIB, ZERO, ZSTD, HASH_ONLY, READ_ERROR = range(6)
 
 # A request with the ranges of a whole disk is the largest frame there is.
+# Below that a copy costs less than a call.
+AT_ONCE = 32 * 1024
 MOST = 64 * 1024 * 1024
 
 
@@ -66,16 +68,20 @@ class Stream:
         return said
 
     def send_json(self, said):
-        self._send(b"j", json.dumps(said, separators=(",", ":")).encode("utf-8"))
+        self._send(b"j", json.dumps(said, separators=(",", ":")).encode("utf-8"), b"")
 
     def send_chunk(self, disk, offset, length, coding, digest, coded):
-        self._send(b"c", CHUNK.pack(disk, offset, length, coding, digest) + coded)
+        self._send(b"c", CHUNK.pack(disk, offset, length, coding, digest), coded)
 
-    def _send(self, kind, payload):
-        left = memoryview(HEADER.pack(kind, len(payload)) + payload)
+    def _send(self, kind, head, body):
+        """Small frames by one call, since each may become a packet; a large body without a copy of it."""
+        whole = HEADER.pack(kind, len(head) + len(body)) + head
+        parts = (whole + body,) if len(body) < AT_ONCE else (whole, body)
         with self._sending:
-            while left:
-                left = left[os.write(self.writer, left) :]
+            for part in parts:
+                left = memoryview(part)
+                while left:
+                    left = left[os.write(self.writer, left) :]
 
     def _exactly(self, length, at_start=False):
         parts = []

@@ -139,10 +139,10 @@ class Freezer:
             # It has to stay until the machine is off.
             return
         over = threading.Event()
-        for dummy in range(ENDS_WITHIN_S * 10):
+        for dummy in range(ENDS_WITHIN_S * 50):
             if self._reaped(os.WNOHANG):
                 return
-            over.wait(0.1)
+            over.wait(0.02)
         self._kill()
 
     def _kill(self):

@@ -106,6 +106,45 @@ def dialled(argv, complaint):
     return process, process.stdout.fileno(), process.stdin.fileno()
 
 
+def at_once(calls):
+    """What functions give that mostly wait for other programs, each in a thread of its own. A failure of one is raised."""
+    found, failures = [None] * len(calls), []
+
+    def work(number, call):
+        try:
+            found[number] = call()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=each) for each in enumerate(calls)]
+    for thread in threads:
+        thread.daemon = True
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return found
+
+
+class Timex(ctypes.Structure):
+    """The beginning of struct timex, <sys/timex.h>, and more room than the kernel fills."""
+
+    _fields_ = [
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("rest", ctypes.c_char * 512),
+    ]
+
+
+def clock_error_us():
+    """By how many microseconds the kernel's clock may be wrong; None where it does not tell."""
+    asked = Timex()
+    return None if libc.adjtimex(ctypes.byref(asked)) < 0 else asked.maxerror
+
+
 def forked():
     """os.fork: the only one."""
     return os.fork()

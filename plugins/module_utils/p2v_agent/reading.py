@@ -130,8 +130,6 @@ class Coder:
 
     def code(self, data, allowed):
         """(coding, coded bytes); raw unless coding saves a twentieth."""
-        if frames.HASH_ONLY in allowed:
-            return frames.HASH_ONLY, b""
         if frames.ZERO in allowed and data == (ZEROS if len(data) == ranges.MIB else ZEROS[: len(data)]):
             return frames.ZERO, b""
         coding, coded = frames.RAW, None
@@ -169,6 +167,13 @@ class Pace:
             wait = self._free_at - now
         if wait > 0:
             time.sleep(wait)
+
+
+def digests(data, unit):
+    """The hashes of the parts of `unit` bytes, one behind the other. Parts of less than a block are refused."""
+    if unit < ALIGNED:
+        raise ValueError("parts of %r bytes" % (unit,))
+    return b"".join(hashlib.sha256(data[start : start + unit]).digest() for start in range(0, len(data), unit))
 
 
 def send_chunks(stream, disk, number, wanted, pace, code):

@@ -241,18 +241,26 @@ class Servant:
             name = self._known(request["disk"])
             if name not in opened:
                 opened[name] = reading.Disk(blocks.node(name), blocks.size_of(name))
-            hash_only = request.get("do") == "digest"
-            if not hash_only and request.get("do") != "read":
-                raise processes.Failed("a request for data", "this agent does not know %r" % request.get("do"))
-            allowed = [frames.HASH_ONLY] if hash_only else request.get("codings", [frames.RAW])
-            sent = reading.send_chunks(
-                stream, opened[name], self.layout.disks.index(name), request["ranges"], self.pace,
-                lambda data: self.coder.code(data, allowed),
-            )  # fmt: skip
+            number = self.layout.disks.index(name)
+            code = self._code(request)
+            sent = reading.send_chunks(stream, opened[name], number, request["ranges"], self.pace, code)
             answer["ok"] = {"sent": sent}
         except (processes.Failed, IOError, OSError, KeyError, TypeError, ValueError) as error:
             answer["error"] = told(request.get("do"), error)
         stream.send_json(answer)
+
+    def _code(self, request):
+        """What makes (coding, coded bytes) of what was read. The hash of a piece is told in any case.
+
+        digest: nothing more, or with `unit` the hashes of its parts of so many bytes. read: the bytes, in one of `codings`.
+        """
+        if request.get("do") == "digest":
+            unit = request.get("unit")
+            return lambda data: (frames.HASH_ONLY, reading.digests(data, unit) if unit else b"")
+        if request.get("do") != "read":
+            raise processes.Failed("a request for data", "this agent does not know %r" % request.get("do"))
+        allowed = request.get("codings", [frames.RAW])
+        return lambda data: self.coder.code(data, allowed)
 
 
 def can_be_tracked(name):

@@ -117,7 +117,12 @@ class Tracker:
         folder = os.path.dirname(self.path)
         for name in os.listdir(folder):
             if processes.is_left_over(name):
-                remove(os.path.join(folder, name))
+                try:
+                    remove(os.path.join(folder, name))
+                except OSError as error:
+                    # Somebody reads it: an agent of a container, whose processes have other numbers here.
+                    if error.errno != errno.EBUSY:
+                        raise
 
     def _set_up(self):
         cpus = len([name for name in os.listdir(os.path.join(self.path, "per_cpu")) if name.startswith("cpu")])

@@ -11,18 +11,25 @@ import itertools
 import queue
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.nbd import Nbd
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_agent import Agent
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.p2v_image import Damaged, Image
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range, batches, merged, total
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import (
+    CHUNK,
+    PART,
+    Range,
+    batches,
+    merged,
+    total,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.progress import Progress
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_keeping import Follower, Keeper
 
 AT_ONCE = 16 * CHUNK
 # So often is the manifest on the medium; that it says what was put is so at every pulse.
-DURABLE_S = 5.0
 PULSE_S = 0.25
 # So often is what the target does not give back asked for anew.
 ATTEMPTS = 3
@@ -32,7 +39,7 @@ Job = Tuple[str, List[Range]]
 
 
 class Moved(NamedTuple):
-    """bytes: read on the source. wire: bytes that came for them. verify_s: in which the images were read back."""
+    """bytes: read on the source. wire: bytes that came for them. verify_s: in which nothing else than the check went on."""
 
     bytes: int
     wire: int
@@ -55,18 +62,25 @@ class Copier:
         self.pulse: Callable[[], None] = lambda: None
 
     def compare(self, wanted: Wanted) -> Dict[str, List[Range]]:
-        """What of it the images do not hold: the source sends hashes only."""
+        """What of it the images do not hold: the source sends hashes only. Where a piece differs, those of its parts as well."""
         found: Dict[str, List[Range]] = {disk: [] for disk in wanted}
         with self._opened(wanted, writable=False) as clients:
 
             def work(number: int, job: Job) -> None:
                 disk, ranges = job
-                for piece in self.agent.data[number].fetch("digest", disk, ranges):
-                    if not self.images[disk].holds(clients[disk][number], piece.offset, piece.length, piece.sha256):
-                        found[disk].append((piece.offset, piece.length))
+                image, nbd, source = self.images[disk], clients[disk][number], self.agent.data[number]
+                other: List[Range] = []
+                for piece in source.fetch("digest", disk, ranges):
+                    if not image.holds(nbd, piece.offset, piece.length, piece.sha256):
+                        other.append((piece.offset, piece.length))
                     self._counted(piece.length, piece.wire)
+                found[disk] += [each for each in other if not image.knows(*each)]
+                known = [each for each in other if image.knows(*each)]
+                for piece in source.fetch("digest", disk, known, PART) if known else ():
+                    found[disk] += image.lacks(nbd, piece.offset, piece.length, piece.parts)
+                    self._counted(0, piece.wire)
 
-            self._spread("compare", _jobs(wanted), work)
+            self._spread("compare", _jobs(wanted, len(self.agent.data)), work)
         return {disk: merged(ranges) for disk, ranges in found.items()}
 
     def copy(self, wanted: Wanted) -> Moved:
@@ -93,7 +107,8 @@ class Copier:
         )
 
     def _written(self, wanted: Wanted) -> Dict[str, List[Range]]:
-        """Read and write it. Gives what must be asked for anew, since the image did not hold what it was said to."""
+        """Read and write it, and read back what is on the medium meanwhile. Gives what must be asked for anew, since the image did
+        not hold what it was said to."""
         again: Dict[str, List[Range]] = {disk: [] for disk in wanted}
         with self._opened(wanted, writable=True) as clients:
 
@@ -110,17 +125,16 @@ class Copier:
                     except Damaged as damaged:
                         again[disk] += [*damaged.ranges, *((offset, len(data)) for offset, data, dummy in fresh)]
 
-            def checkpoint(durable: bool = True) -> None:
-                for disk in wanted:
-                    self.images[disk].checkpoint(clients[disk][-1], durable)
-
+            follower = Follower(self.images, self._nbd_path + ".back")
+            keeper = Keeper(self.images, {disk: clients[disk][-1] for disk in wanted}, follower)
             try:
-                self._spread("copy", _jobs(wanted), work, checkpoint)
+                self._spread("copy", _jobs(wanted, len(self.agent.data)), work, keeper.look)
             finally:
+                wrong = follower.end()
                 # What came is kept, whatever ended this. A failure to keep it is no news beside that.
                 with contextlib.suppress(HostError):
-                    checkpoint()
-        return again
+                    keeper.keep()
+        return {disk: [*ranges, *wrong.get(disk, ())] for disk, ranges in again.items()}
 
     def _verified(self) -> Dict[str, List[Range]]:
         """What the images do not give back of what they took since they were last verified."""
@@ -164,7 +178,7 @@ class Copier:
         phase: str,
         jobs: List[Job],
         work: Callable[[int, Job], None],
-        checkpoint: Optional[Callable[[bool], None]] = None,
+        beside: Callable[[], None] = lambda: None,
     ) -> None:
         """Do the jobs, each reader one at a time. The first failure ends all of them and is raised."""
         waiting: Any = queue.SimpleQueue()
@@ -185,7 +199,7 @@ class Copier:
         for thread in threads:
             thread.start()
         try:
-            self._watch(phase, sum(total(ranges) for dummy, ranges in jobs), threads, failed, checkpoint)
+            self._watch(phase, sum(total(ranges) for dummy, ranges in jobs), threads, failed, beside)
         except BaseException as error:
             failed.insert(0, error)
         if failed:
@@ -203,27 +217,28 @@ class Copier:
         whole: int,
         threads: Sequence[threading.Thread],
         failed: List[Any],
-        checkpoint: Optional[Callable[[bool], None]],
+        beside: Callable[[], None],
     ) -> None:
         began, first = time.monotonic(), self._done
-        kept = began
-        while any(thread.is_alive() for thread in threads) and not failed:
-            threads[0].join(PULSE_S if threads[0].is_alive() else 0.05)
+        while not failed:
+            working = [thread for thread in threads if thread.is_alive()]
+            if not working:
+                return
+            # Not of one that is done already, which would be no wait.
+            working[0].join(PULSE_S)
             self.pulse()
+            beside()
             now = time.monotonic()
-            if checkpoint is not None:
-                durable = now - kept > DURABLE_S
-                checkpoint(durable)
-                kept = now if durable else kept
             done = self._done - first
             rate = done / CHUNK / (now - began) if now > began else 0.0
             left = max(0.0, (whole - done) / CHUNK)
             self._tell(Progress(self._subject, phase, done / CHUNK, left, rate, now - began))
 
 
-def _jobs(wanted: Wanted) -> List[Job]:
-    """In turns of the disks, so that all are read at once."""
-    portions = [[(disk, batch) for batch in batches(ranges, AT_ONCE)] for disk, ranges in sorted(wanted.items())]
+def _jobs(wanted: Wanted, readers: int) -> List[Job]:
+    """In turns of the disks, so that all are read at once. Of little each reader has its share."""
+    most = min(AT_ONCE, sum(total(ranges) for ranges in wanted.values()) // (2 * readers) + 1)
+    portions = [[(disk, batch) for batch in batches(ranges, most)] for disk, ranges in sorted(wanted.items())]
     found: List[Job] = []
     for turn in range(max([len(portion) for portion in portions] or [0])):
         found += [portion[turn] for portion in portions if turn < len(portion)]

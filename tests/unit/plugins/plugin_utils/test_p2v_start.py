@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -65,19 +67,29 @@ class Asked:
     def __init__(self, answers: List[str], rc: int = 0, out: str = "", err: str = "") -> None:
         self.answers, self.reply = answers, (rc, out, err)
         self.bundles: List[bytes] = []
+        self.unreached = ""
+        self.steps: List[str] = []
         self.failed: List[Dict[str, str]] = []
 
     def look(self) -> str:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
+    def reach(self) -> None:
+        self.steps.append("reach")
+        if self.unreached:
+            raise OSError(self.unreached)
+
+    def prepare(self) -> Dict[str, Any]:
+        self.steps.append("prepare")
+        return {"run": "x", "receiver": ["10.0.0.1", 2222]}
+
     def start(self, bundle: bytes) -> Any:
+        self.steps.append("start")
         self.bundles.append(bundle)
         return self.reply
 
     def starter(self) -> p2v_start.Starter:
-        return p2v_start.Starter(
-            self.look, self.start, self.failed.append, lambda: {"run": "x", "receiver": ["10.0.0.1", 2222]}
-        )
+        return p2v_start.Starter(self.look, self.start, self.failed.append, self.prepare, self.reach)
 
 
 WAITS = told("wait", start_of_process(os.getpid()))
@@ -101,6 +113,45 @@ def test_it_is_not_started_for_a_module_that_ends_before() -> None:
     with asked.starter():
         pass
     assert asked.bundles == []
+
+
+def test_the_way_to_the_source_is_opened_while_the_module_is_on_its_way() -> None:
+    asked, on_its_way = Asked([""]), threading.Event()
+
+    def look() -> str:
+        # The module waits only once both are done.
+        on_its_way.wait(10)
+        return WAITS
+
+    asked.look = look  # type: ignore[method-assign]
+    with asked.starter() as starter:
+        deadline = time.monotonic() + 10
+        while len(asked.steps) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert sorted(asked.steps) == ["prepare", "reach"]
+        on_its_way.set()
+        starter._thread.join(10)
+    assert asked.steps[2:] == ["start"]
+
+
+def test_a_source_that_cannot_be_reached_is_asked_once_and_told_of(tmp_path: Path) -> None:
+    asked = Asked([WAITS])
+    asked.unreached = "Failed to connect to the host via ssh: No route to host"
+    with asked.starter() as starter:
+        starter._thread.join(10)
+    assert asked.bundles == [] and asked.failed == [{"stage": "start", "said": asked.unreached, "port": "2222"}]
+
+
+@pytest.mark.parametrize(("content", "seconds"), [("x wait", 0.4), ('{"phase": "wait"}', 0.0), (None, 0.4)])
+def test_the_question_waits_for_the_module_for_a_moment(tmp_path: Path, content: Any, seconds: float) -> None:
+    path = tmp_path / "progress"
+    if content is not None:
+        path.write_text(content + "\n")
+    began = time.monotonic()
+    script = p2v_start.SOON % path + "cat %s 2>/dev/null; true" % path
+    done = subprocess.run(["sh", "-c", script], check=True, capture_output=True)
+    assert seconds <= time.monotonic() - began
+    assert done.stderr == b"" and done.stdout.decode() == (content + "\n" if content else "")
 
 
 CLOSED = "ssh: connect to host 10.0.0.1 port 2222: Connection timed out"

@@ -91,6 +91,29 @@ def test_a_piece_that_is_not_what_was_read_is_refused(ends: Any, wrong: bytes) -
         fetched(ends, wrong)
 
 
+HASHES = [hashlib.sha256(TEXT[at : at + 4096]).digest() for at in range(0, len(TEXT), 4096)]
+
+
+def digested(ends: Any, coded: bytes, unit: int) -> List[p2v_wire.Piece]:
+    channel, theirs = ends
+    theirs.sendall(piece(512, TEXT, 4, coded) + told(id=1, ok={"sent": 1}))
+    return list(channel.fetch("digest", "sda", [(512, len(TEXT))], unit))
+
+
+def test_a_digest_has_the_hashes_of_its_parts_when_they_were_asked_for(ends: Any) -> None:
+    (found,) = digested(ends, b"".join(HASHES), 4096)
+    assert found.data is None and list(found.parts) == HASHES and len(TEXT) % 4096
+    assert json.loads(ends[1].recv(1000)[5:])["unit"] == 4096
+
+
+@pytest.mark.parametrize(
+    ("coded", "unit"), [(b"".join(HASHES[1:]), 4096), (b"".join(HASHES), 0), (b"", 4096), (b"".join(HASHES)[1:], 4096)]
+)
+def test_other_hashes_than_were_asked_for_end_the_run(ends: Any, coded: bytes, unit: int) -> None:
+    with pytest.raises(HostError, match="other hashes"):
+        digested(ends, coded, unit)
+
+
 @pytest.mark.parametrize(("offset", "length"), [(0, MIB + 1), (MIB - 10, 11), (4096, MIB)])
 def test_a_piece_never_crosses_its_chunk(ends: Any, offset: int, length: int) -> None:
     with pytest.raises(HostError, match="longer than a chunk"):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from pathlib import Path
@@ -256,6 +257,23 @@ def test_only_hashes_are_sent_for_a_digest(disk: disks.Disk, agent: Callable[...
     got = list(agent(disk).data[0].chunks("digest", disk=disk.name, ranges=[[0, 2 * MIB], [3 * MIB + 512, 1024]]))
     assert [chunk[:3] for chunk in got] == [(0, MIB, 4), (MIB, MIB, 4), (3 * MIB + 512, 1024, 4)]
     assert {chunk[4] for chunk in got} == {b""}
+
+
+def test_a_digest_tells_the_hashes_of_parts_on_demand(disk: disks.Disk, agent: Callable[..., Any]) -> None:
+    with open(disk.path, "r+b") as image:
+        image.write(os.urandom(2 * MIB))
+        image.seek(0)
+        whole = image.read(2 * MIB)
+    running, asked = agent(disk), [[512, 3 * 16384 + 512], [MIB, MIB]]
+    got = list(running.data[0].chunks("digest", disk=disk.name, ranges=asked, unit=16384))
+    for (offset, length, coding, digest, coded), (start, size) in zip(got, asked, strict=True):
+        assert (offset, length, coding) == (start, size, receiving.HASH_ONLY)
+        data = whole[start : start + size]
+        parts = [data[at : at + 16384] for at in range(0, size, 16384)]
+        assert digest == hashlib.sha256(data).digest()
+        assert coded == b"".join(hashlib.sha256(part).digest() for part in parts)
+    with pytest.raises(AssertionError, match="parts of 512 bytes"):
+        list(running.data[0].chunks("digest", disk=disk.name, ranges=[[0, 4096]], unit=512))
 
 
 def test_the_bandwidth_is_kept(disk: disks.Disk, agent: Callable[..., Any]) -> None:

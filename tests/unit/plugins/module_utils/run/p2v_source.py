@@ -28,7 +28,7 @@ class FileSource:
         self.boot_id, self.lost = "boot-1", 0
         self.frozen = self.thawed_by_itself = self.off = False
         self.asked: List[str] = []
-        self.read_bytes = self.hashed_bytes = 0
+        self.read_bytes = self.hashed_bytes = self.compared_bytes = 0
         self.serials = {name: "SERIAL-%s" % name for name in disks}
         self.services: Dict[str, bool] = {"web": True}
         self.facts: Dict[str, Any] = {"tracing": "/sys/kernel/tracing"}
@@ -124,7 +124,10 @@ class FileSource:
             coding, digest, coded = 5, bytes(32), json.dumps({"errno": 5, "message": "Input/output error"}).encode()
         elif request["do"] == "digest":
             self.hashed_bytes += len(data)
-            coding, coded = 4, b""
+            unit = request.get("unit") or 0
+            self.compared_bytes += len(data) if unit else 0
+            parts = [data[at : at + unit] for at in range(0, len(data), unit)] if unit else []
+            coding, coded = 4, b"".join(hashlib.sha256(part).digest() for part in parts)
         else:
             self.read_bytes += len(data)
             small = zlib.compress(data, 1)

