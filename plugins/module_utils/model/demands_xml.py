@@ -10,8 +10,8 @@ from typing import Dict, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.hosting import Demands
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.libvirt_additions import size_in_kib
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.safe_xml import Element, attributes
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.sizes import in_kib
 
 # What x86 hosts use when nothing else was chosen at boot (default_hugepagesz).
 DEFAULT_PAGE_KIB = 2048
@@ -44,8 +44,9 @@ def _hugepages(root: Element) -> Dict[int, int]:
     backing, memory = root.find("memoryBacking/hugepages"), root.find("memory")
     if backing is None or memory is None:
         return {}
-    kib = size_in_kib((memory.text or "0").strip(), memory.get("unit"))
-    sizes = [size_in_kib(page.get("size"), page.get("unit")) for page in backing.iterfind("page")] or [DEFAULT_PAGE_KIB]
+    kib = in_kib(memory.text or "0", memory.get("unit")) or 0
+    pages = [in_kib(page.get("size", ""), page.get("unit")) for page in backing.iterfind("page")]
+    sizes = [size for size in pages if size] or [DEFAULT_PAGE_KIB]
     return {size: -(-kib // len(sizes) // size) for size in sizes}
 
 

@@ -14,6 +14,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.safe_xml import
 
 # Seen from outside this host only through a tunnel: whoever wants it open says so in `xml`.
 GRAPHICS_LISTEN = "127.0.0.1"
+# What a driver has with virtio devices only; libvirt refuses it with others.
+OF_VIRTIO = ("iommu", "ats", "packed", "page_per_vq")
 
 
 def add_nic(root: Element, nic: Nic) -> None:
@@ -54,6 +56,9 @@ def set_nic(
         element.set(kind, source)
     if model:
         edit_xml.get_or_add(node, "model", ("address",)).set("type", model)
+        driver = node.find("driver")
+        for name in OF_VIRTIO if driver is not None and not model.startswith("virtio") else ():
+            edit_xml.set_attribute(driver, name, None)
     if new_mac:
         node.find("mac").set("address", new_mac)
 
@@ -67,25 +72,45 @@ def set_graphics(root: Element, kind: str) -> None:
     """kind: none, vnc or spice. None of a kind is left beside it."""
     devices = root.find("devices")
     kept = [node for node in devices.findall("graphics") if node.get("type") == kind]
+    place = edit_xml.place_of(devices, "graphics")
     for node in devices.findall("graphics"):
         if node not in kept:
             devices.remove(node)
     if kind == "none":
         edit_xml.drop(devices, "video")
-        # libvirt adds a SPICE channel's and sound's backends only with graphics.
-        for node in devices.findall("channel[@type='spicevmc']") + devices.findall("redirdev[@type='spicevmc']"):
-            devices.remove(node)
     elif not kept:
-        node = edit_xml.add(devices, "graphics", {"type": kind, "autoport": "yes", "listen": GRAPHICS_LISTEN})
+        node = edit_xml.new(devices, "graphics", {"type": kind, "autoport": "yes", "listen": GRAPHICS_LISTEN})
         edit_xml.add(node, "listen", {"type": "address", "address": GRAPHICS_LISTEN})
+        devices.insert(place, node)
+    if kind != "spice":
+        _drop_spice(devices)
+
+
+def _drop_spice(devices: Element) -> None:
+    """What nothing but a SPICE screen can carry; QEMU does not start with it alone."""
+    for node in list(devices):
+        if node.get("type") in ("spicevmc", "spiceport"):
+            devices.remove(node)
+        elif node.tag == "audio" and node.get("type") == "spice":
+            node.set("type", "none")
 
 
 def set_tpm(root: Element, kind: str) -> None:
     """kind: none, or emulator (a TPM 2.0)."""
     devices = root.find("devices")
+    place = edit_xml.place_of(devices, "tpm")
     edit_xml.drop(devices, "tpm")
     if kind == "emulator":
-        edit_xml.add(edit_xml.add(devices, "tpm", {"model": "tpm-crb"}), "backend", {"type": kind, "version": "2.0"})
+        node = edit_xml.new(devices, "tpm", {"model": "tpm-crb"})
+        edit_xml.add(node, "backend", {"type": kind, "version": "2.0"})
+        devices.insert(place, node)
+
+
+def _view_of(devices: Element) -> Optional[Element]:
+    """The console that is the first serial line once more, which libvirt keeps equal to it."""
+    console = devices.find("console")
+    target = console.find("target") if console is not None else None
+    return console if target is None or target.get("type", "serial") == "serial" else None
 
 
 def set_serial_log(root: Element, path: Optional[str]) -> None:
@@ -95,7 +120,7 @@ def set_serial_log(root: Element, path: Optional[str]) -> None:
     if serial is None:
         serial = edit_xml.add(devices, "serial", {"type": "pty"})
         edit_xml.add(serial, "target", {"port": "0"})
-    for node in (serial, devices.find("console")):
+    for node in (serial, _view_of(devices)):
         if node is not None:
             edit_xml.drop(node, "log")
     if path:

@@ -15,6 +15,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.safe_xml import
 
 _SOURCE_ATTRIBUTE = {"file": "file", "block": "dev"}
 _AFTER_SOURCE = ("backingStore", "mirror", "target", "iotune", "readonly", "shareable", "serial", "boot")
+# What the driver can do on one bus only; libvirt refuses it on another.
+_OF_VIRTIO = ("iothread", "queues", "queue_size", "event_idx", "ioeventfd", "iommu", "ats", "packed", "page_per_vq")
 
 
 def add_disk(root: Element, disk: Disk) -> None:
@@ -54,9 +56,7 @@ def set_disk(root: Element, target: str, field: str, value: Any, kind: str = "fi
         driver = edit_xml.get_or_add(node, "driver", ("auth", "source", "target"))
         edit_xml.set_attribute(driver, "type" if field == "format" else field, value)
     elif field == "bus":
-        node.find("target").set("bus", value)
-        edit_xml.drop(node, "address")  # it belongs to the old bus
-        edit_xml.drop(node, "alias")
+        _set_bus(node, value)
     elif field == "device":
         node.set("device", value)
     elif field in ("readonly", "shareable"):
@@ -67,18 +67,37 @@ def set_disk(root: Element, target: str, field: str, value: Any, kind: str = "fi
         raise KeyError(field)
 
 
+def _set_bus(node: Element, bus: str) -> None:
+    """With what only the old bus has."""
+    node.find("target").set("bus", bus)
+    edit_xml.drop(node, "address")
+    if bus not in ("usb", "scsi"):
+        edit_xml.set_attribute(node.find("target"), "removable", None)
+    driver = node.find("driver")
+    if bus != "virtio":
+        edit_xml.set_attribute(node, "model", None)
+        for name in _OF_VIRTIO if driver is not None else ():
+            edit_xml.set_attribute(driver, name, None)
+
+
 def drop_disk(root: Element, target: str) -> None:
     node = _find(root, target)
     node.getparent().remove(node)
 
 
 def _set_source(node: Element, kind: str, source: Optional[str]) -> None:
+    """What stands in the old source besides the place (encryption, labels, startupPolicy) stays with one of its kind."""
+    alike = node.get("type") == kind and kind in _SOURCE_ATTRIBUTE and source is not None
     node.set("type", kind)
-    for tag in ("source", "backingStore"):
-        edit_xml.drop(node, tag)
+    edit_xml.drop(node, "backingStore")
+    if not alike:
+        edit_xml.drop(node, "source")
+        edit_xml.drop(node, "auth")
     if source is None:
         return
     element = edit_xml.get_or_add(node, "source", _AFTER_SOURCE)
+    edit_xml.set_attribute(element, "index", None)
+    edit_xml.drop(element, "slices")
     if kind == "volume":
         pool, volume = source.split("/", 1)
         element.set("pool", pool)

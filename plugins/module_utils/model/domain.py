@@ -42,7 +42,8 @@ class Disk:
     """A disk, CD-ROM or floppy.
 
     kind: file, block, network, volume, dir, nvme, vhostuser (the XML's `type`).
-    source: a path; for network `protocol://host[:port]/name`; for volume `pool/volume`; None = empty drive.
+    source: a path; for network `protocol://host[:port]/name`; for volume `pool/volume`; for nvme
+    `PCI address/namespace`; None = empty drive.
     backing: sources below the first one, top down, when the XML names them.
     """
 

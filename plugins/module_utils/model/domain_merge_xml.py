@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any, Dict, Iterator, Tuple
 
@@ -97,12 +98,38 @@ def _addresses(wanted: Element, found: Element) -> None:
         other = known.get(identity)
         address = other.find("address") if other is not None and _bus(node) in (None, _bus(other)) else None
         if address is not None:
-            node.append(edit_xml.new(node, "address", dict(address.attrib)))
-    given = {(node.get("type"), node.get("index", "0")) for node in devices.iterfind("controller")}
-    for node in present.findall("controller"):
-        # The buses that those addresses name.
-        if (node.get("type"), node.get("index", "0")) not in given:
-            devices.append(node)
+            node.append(copy.deepcopy(address))
+    _controllers(devices, present)
+
+
+def _controllers(devices: Element, present: Element) -> None:
+    """The buses that those addresses name. One that is given without a number is the next of its kind that is there."""
+    given, free = devices.findall("controller"), present.findall("controller")
+    # Those with a number first: the others take what is left.
+    for node in sorted(given, key=lambda one: one.get("index") is None):
+        numbered = node.get("index") is not None
+        alike = [one for one in free if one.get("type") == node.get("type") and _fits(node, one)]
+        if alike:
+            node.set("index", alike[0].get("index", "0"))
+            _lay_out(node, alike[0])
+            free.remove(alike[0])
+        elif numbered or node.get("type") != "pci":
+            # Another model in the place of what is there, companions and all.
+            place = (node.get("type"), node.get("index", "0"))
+            free = [one for one in free if (one.get("type"), one.get("index")) != place]
+    for node in free:
+        devices.append(node)
+
+
+def _fits(given: Element, there: Element) -> bool:
+    return all(given.get(name) in (None, there.get(name)) for name in ("model", "index"))
+
+
+def _lay_out(given: Element, there: Element) -> None:
+    for tag in ("target", "address"):
+        kept = there.find(tag)
+        if kept is not None and given.find(tag) is None:
+            given.append(copy.deepcopy(kept))
 
 
 def _identified(devices: Element) -> Iterator[Tuple[Any, Element]]:

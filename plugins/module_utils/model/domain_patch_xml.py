@@ -16,7 +16,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model import (
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import METADATA_NS, Boot, Cpu
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Edit
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.libvirt_additions import size_in_kib
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.sizes import in_kib, whole_number
 
 _PREFIX = "kvmops"
 
@@ -34,12 +34,18 @@ def _memory(root: safe_xml.Element, mib: int) -> None:
         node = edit_xml.get_or_add(root, tag, before)
         node.set("unit", "MiB")
         node.text = str(mib)
-    _share(root.findall("cpu/numa/cell"), mib * 1024)
+    _share(root.findall("cpu/numa/cell"), mib * 1024 - _of_modules(root))
+
+
+def _of_modules(root: safe_xml.Element) -> int:
+    """KiB of the memory that is plugged in as devices: part of the domain's memory, and of no NUMA cell."""
+    sizes = root.iterfind("devices/memory/target/size")
+    return sum(in_kib(size.text or "", size.get("unit")) or 0 for size in sizes)
 
 
 def _share(cells: List[safe_xml.Element], kib: int) -> None:
     """libvirt takes the sum of the NUMA cells for the domain's memory, so they grow and shrink with it."""
-    old = [int(size_in_kib(cell.get("memory", "0"), cell.get("unit"))) for cell in cells]
+    old = [in_kib(cell.get("memory", ""), cell.get("unit")) or 0 for cell in cells]
     left = kib
     for index, (cell, size) in enumerate(zip(cells, old)):
         part = left if index == len(cells) - 1 else kib * size // (sum(old) or 1)
@@ -52,11 +58,36 @@ def _vcpus(root: safe_xml.Element, count: int) -> None:
     node = edit_xml.get_or_add(root, "vcpu", ("os",))
     node.text = str(count)
     edit_xml.set_attribute(node, "current", None)
-    topology = root.find("cpu/topology")
-    if topology is not None:
-        # libvirt refuses a topology that does not multiply to the number of vCPUs.
-        topology.getparent().remove(topology)
+    cpu = root.find("cpu")
+    if cpu is not None:
+        _fit_topology(cpu, count)
+        _fit_cells(cpu.findall("numa/cell[@cpus]"), count)
     edit_xml.drop(root, "vcpus")
+
+
+def _fit_topology(cpu: safe_xml.Element, count: int) -> None:
+    """libvirt refuses a topology that does not multiply to the number of vCPUs. The cores change with it: some systems
+    use no more sockets than they are licensed for, and threads are told what they share.
+    """
+    topology = cpu.find("topology")
+    if topology is None:
+        return
+    others = 1
+    for part in ("sockets", "dies", "clusters", "threads"):
+        others *= whole_number(topology.get(part, "1")) or 1
+    if count % others:
+        edit_xml.drop(cpu, "topology")
+    else:
+        topology.set("cores", str(count // others))
+
+
+def _fit_cells(cells: List[safe_xml.Element], count: int) -> None:
+    """Every vCPU is in a NUMA cell, and no other number is: libvirt refuses more, and warns of less."""
+    start = 0
+    for index, cell in enumerate(cells, 1):
+        end = count * index // len(cells)
+        edit_xml.set_attribute(cell, "cpus", "%d-%d" % (start, end - 1) if end > start else None)
+        start = end
 
 
 def _domain_type(root: safe_xml.Element, kind: str) -> None:
@@ -87,6 +118,10 @@ def _cpu(root: safe_xml.Element, cpu: Cpu) -> None:
         edit_xml.drop(node, tag)
     for name in ("match", "check", "migratable"):
         edit_xml.set_attribute(node, name, None)
+    if cpu.mode not in ("host-passthrough", "maximum"):
+        # The host's own caches are only for the host's own CPU.
+        for cache in node.findall("cache[@mode='passthrough']"):
+            node.remove(cache)
     edit_xml.set_attribute(node, "mode", cpu.mode)
     if cpu.mode == "custom":
         node.set("match", "exact")

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
@@ -18,29 +18,36 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
     Firmware,
     Nic,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import RequestError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.sizes import in_bytes, whole_number
 
-_SOURCE_ATTRIBUTE = {"file": "file", "block": "dev", "dir": "dir"}
-_UNITS_IN_BYTES = {
-    "b": 1,
-    "bytes": 1,
-    "kb": 1000,
-    "k": 1024,
-    "kib": 1024,
-    "mb": 1000**2,
-    "m": 1024**2,
-    "mib": 1024**2,
-    "gb": 1000**3,
-    "g": 1024**3,
-    "gib": 1024**3,
-    "tb": 1000**4,
-    "t": 1024**4,
-    "tib": 1024**4,
-}
+_SOURCE_ATTRIBUTE = {"file": "file", "block": "dev", "dir": "dir", "vhostuser": "path", "vhostvdpa": "dev"}
 
 
 def read_domain(xml: str, what: str = "domain XML") -> Domain:
     """Read one <domain>. Raises RequestError for anything that is not one."""
-    return domain_of(safe_xml.parse(xml, what))
+    root = safe_xml.parse(xml, what)
+    problems = _problems(root, what)
+    if problems:
+        raise RequestError(problems)
+    return domain_of(root)
+
+
+def _problems(root: safe_xml.Element, what: str) -> List[str]:
+    """What of it cannot be read at all."""
+    if root.tag != "domain":
+        return ["%s is a <%s>; give one complete <domain>" % (what, root.tag)]
+    problems = []
+    for tag in ("memory", "currentMemory"):
+        node = root.find(tag)
+        if node is not None and (node.text or "").strip() and _mib(node) is None:
+            text, unit = (node.text or "").strip(), node.get("unit", "KiB")
+            problems.append("%s: <%s> is %.60r %.20s; give a number and a unit such as MiB" % (what, tag, text, unit))
+    vcpu = root.find("vcpu")
+    for words, text in (("<vcpu>", _count(vcpu)), ("current of <vcpu>", None if vcpu is None else vcpu.get("current"))):
+        if text is not None and whole_number(text) is None:
+            problems.append("%s: %s is %.60r; give a number" % (what, words, text))
+    return problems
 
 
 def domain_of(root: safe_xml.Element) -> Domain:
@@ -52,8 +59,8 @@ def domain_of(root: safe_xml.Element) -> Domain:
         type=root.get("type", ""),
         memory_mib=_mib(root.find("memory")) or 0,
         current_memory_mib=_mib(root.find("currentMemory")),
-        vcpus=int((vcpu.text or "1").strip()) if vcpu is not None else 1,
-        current_vcpus=int(vcpu.get("current")) if vcpu is not None and vcpu.get("current") else None,
+        vcpus=whole_number(_count(vcpu)) or 1,
+        current_vcpus=whole_number(vcpu.get("current", "")) if vcpu is not None else None,
         arch=_attribute(root, "os/type", "arch") or "x86_64",
         machine=_attribute(root, "os/type", "machine"),
         emulator=safe_xml.text_of(root, "devices/emulator") or None,
@@ -68,8 +75,19 @@ def domain_of(root: safe_xml.Element) -> Domain:
         filesystems=tuple(safe_xml.attributes(root, "devices/filesystem/target", "dir")),
         hugepages=root.find("memoryBacking/hugepages") is not None,
         metadata=_metadata(root),
-        serial_log=_attribute(root, "devices/serial/log", "file"),
+        serial_log=_serial_log(root.find("devices/serial")),
     )
+
+
+def _count(vcpu: safe_xml.Element) -> str:
+    """How many CPUs, as it stands there; libvirt takes 1 when nothing does."""
+    return "1" if vcpu is None else (vcpu.text or "").strip() or "1"
+
+
+def _serial_log(serial: safe_xml.Element) -> Optional[str]:
+    """Of the first serial line, which is the one that model/device_patch_xml.py writes."""
+    log = serial.find("log") if serial is not None else None
+    return log.get("file") if log is not None else None
 
 
 def _attribute(root: safe_xml.Element, path: str, name: str) -> Optional[str]:
@@ -78,11 +96,8 @@ def _attribute(root: safe_xml.Element, path: str, name: str) -> Optional[str]:
 
 
 def _mib(node: safe_xml.Element) -> Optional[int]:
-    """Memory elements are KiB unless they say otherwise (libvirt formatdomain, "memory")."""
-    if node is None or not (node.text or "").strip():
-        return None
-    size = int(node.text.strip()) * _UNITS_IN_BYTES[node.get("unit", "KiB").lower()]
-    return -(-size // 1024**2)
+    size = None if node is None else in_bytes(node.text or "", node.get("unit"))
+    return None if size is None else -(-size // 1024**2)
 
 
 def _firmware(root: safe_xml.Element) -> Firmware:
@@ -141,8 +156,17 @@ def source_of(node: safe_xml.Element) -> Optional[str]:
         name, port = (host.get("name", ""), host.get("port")) if host is not None else ("", None)
         place = "%s:%s" % (name, port) if port else name
         return "%s://%s/%s" % (source.get("protocol"), place, (source.get("name") or "").lstrip("/"))
+    if kind == "nvme":
+        return _nvme(source)
     path: Optional[str] = source.get(_SOURCE_ATTRIBUTE.get(kind, kind))
     return path
+
+
+def _nvme(source: safe_xml.Element) -> str:
+    """The PCI address of the controller and the number of the namespace."""
+    address = source.find("address")
+    parts = [] if address is None else [address.get(part, "") for part in ("domain", "bus", "slot", "function")]
+    return "%s/%s" % (":".join(part[2:] for part in parts), source.get("namespace"))
 
 
 def _backing(node: safe_xml.Element) -> Tuple[str, ...]:
@@ -176,4 +200,5 @@ def _metadata(root: safe_xml.Element) -> Dict[str, str]:
     fleet = root.find("metadata/{%s}fleet" % METADATA_NS)
     if fleet is None:
         return {}
-    return {child.tag.split("}")[-1]: (child.text or "").strip() for child in fleet}
+    inner = [child for child in fleet if isinstance(child.tag, str)]
+    return {child.tag.split("}")[-1]: (child.text or "").strip() for child in inner}

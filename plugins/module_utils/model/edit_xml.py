@@ -38,6 +38,12 @@ def get_or_add(parent: Element, tag: str, before: Sequence[str] = ()) -> Element
     return child
 
 
+def place_of(parent: Element, tag: str) -> int:
+    """Where the first child of that tag stands, or the next one would be appended."""
+    child = parent.find(tag)
+    return len(parent) if child is None else int(parent.index(child))
+
+
 def set_text(parent: Element, tag: str, text: Optional[str]) -> None:
     """Give the child that text; None or empty removes it."""
     if not text:

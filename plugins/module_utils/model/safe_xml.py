@@ -28,7 +28,13 @@ def parse(text: str, what: str = "xml") -> Element:
     Raises RequestError when the text is not well-formed or carries a DOCTYPE or entities.
     """
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_blank_text=True
+        # Text has no encoding any more, whatever its declaration says.
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        remove_blank_text=True,
     )
     try:
         root = etree.fromstring(text.encode("utf-8"), parser)
@@ -38,6 +44,11 @@ def parse(text: str, what: str = "xml") -> Element:
     if docinfo.doctype or docinfo.internalDTD is not None:
         raise RequestError(["%s holds a DOCTYPE, which is never accepted; remove it" % what])
     return root
+
+
+def drop_remarks(element: Element) -> None:
+    """Take comments and processing instructions out, in place: they would split texts."""
+    etree.strip_tags(element, etree.Comment, etree.PI)
 
 
 def render(element: Element) -> str:

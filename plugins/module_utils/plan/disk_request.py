@@ -54,6 +54,8 @@ def disk_problems(disks: List[Mapping[str, Any]]) -> Iterator[str]:
             if not disk["target"].isalnum():
                 yield "%s.target is %r; give a device name such as vda" % (option, disk["target"])
             targets.append(disk["target"])
+        if disk["device"] == "cdrom" and disk["readonly"] is False:
+            yield "%s.readonly is false, and a CD-ROM is always read-only; leave it out" % option
         place = disk["source"] or disk["path"] or (disk["name"] and "%s/%s" % (disk["pool"], disk["name"]))
         if place in places:
             yield "%s names %s twice; two disks of one domain cannot share an image" % (option, place)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""kvm_domain's decisions, case by case: see cases/domain.yml."""
+"""kvm_domain's decisions, case by case: see cases/domain.yml and its neighbours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan import domain_st
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import plan_domain
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.domain_ends import found_of, wanted_of
 
-CASES = yaml.safe_load((Path(__file__).parent / "cases" / "domain.yml").read_text(encoding="utf-8"))
+CASES = [
+    case
+    for path in sorted((Path(__file__).parent / "cases").glob("domain*.yml"))
+    for case in yaml.safe_load(path.read_text(encoding="utf-8"))
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["case"] for case in CASES])
