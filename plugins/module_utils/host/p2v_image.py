@@ -20,6 +20,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import far_side,
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.nbd import Nbd, remedy_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_held import (
+    ZEROS,
     Fresh,
     holds,
     is_as_told,
@@ -37,7 +38,6 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges impo
 )
 
 MANIFEST = ".manifest"
-ZEROS = bytes(CHUNK)
 
 
 class Damaged(Exception):

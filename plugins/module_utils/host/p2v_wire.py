@@ -20,6 +20,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple, U
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import zstd
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_held import ZEROS, ZEROS_SHA256
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range, parts
 
 PROTOCOL = 1
@@ -33,8 +34,6 @@ CODINGS = (RAW, ZLIB, ZERO, *((ZSTD,) if zstd.AVAILABLE else ()))
 # Silence for longer than this is a dead connection: the slowest request reads 32 MiB from a busy disk.
 SILENCE_S = 120.0
 _DIGEST = 32
-ZEROS = bytes(CHUNK)
-ZEROS_SHA256 = hashlib.sha256(ZEROS).digest()
 Buffer = Union[bytes, bytearray, memoryview]
 
 _REMEDY = (

@@ -10,10 +10,13 @@ import hashlib
 from typing import List, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_manifest import Piece
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import Range
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.p2v_ranges import CHUNK, Range
 
 # Offset on the disk, bytes, their SHA-256.
 Fresh = Tuple[int, bytes, bytes]
+# A chunk of them, and what is read of disks most often.
+ZEROS = bytes(CHUNK)
+ZEROS_SHA256 = hashlib.sha256(ZEROS).digest()
 
 
 def touching(there: Sequence[Piece], fresh: Sequence[Fresh]) -> List[Tuple[List[Piece], List[Fresh]]]:

@@ -10,8 +10,9 @@ from typing import Iterable, Iterator, List, Tuple
 
 # Every hash of a manifest is of bytes within one such chunk: a piece never crosses a multiple of it.
 CHUNK = 1024 * 1024
-# Where a chunk differs it is compared in parts of this size. A lone change costs one part on the wire and 32 bytes for the hash of each
-# part of its chunk, together the least at 6 KiB; but each part also costs a call on both sides, so the next sizes up.
+# Where a chunk differs it is compared in parts of this size. A lone change costs one part on the link, and 32 bytes for the hash of each
+# part of its chunk. That is least with 6 KiB (12 KiB in all; with 16 KiB it is 18, with 64 KiB 65), but each part is also a call on both
+# sides, and programs write pages of 4 to 16 KiB.
 PART = 16 * 1024
 # Of a chunk. Above that all of it is sent: a list of ranges must not grow with what programs write at random.
 MOST_STRETCHES = 8

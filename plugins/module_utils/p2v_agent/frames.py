@@ -25,9 +25,9 @@ CHUNK = struct.Struct(">HQIB32s")
 RAW, ZLIB, ZERO, ZSTD, HASH_ONLY, READ_ERROR = range(6)
 
 # A request with the ranges of a whole disk is the largest frame there is.
+MOST = 64 * 1024 * 1024
 # Below that a copy costs less than a call.
 AT_ONCE = 32 * 1024
-MOST = 64 * 1024 * 1024
 
 
 class ProtocolError(Exception):
