@@ -14,7 +14,8 @@ LINK := .venv/collections/ansible_collections/kvmops/fleet
 export ANSIBLE_CONFIG := $(ROOT)/ansible.cfg
 export PATH := $(BIN):$(PATH)
 
-.PHONY: quick quick-tests quick-looks unit-rest help setup venv venv-sanity format lint types unit check sanity units docs-check build integration preflight-page \
+.PHONY: quick quick-tests quick-looks unit-rest fuzz help setup venv venv-sanity format lint types unit check sanity units docs-check build \
+	integration preflight-page \
 	test-crashes faults test-machines test-source molecule demo screenshot bench-rollout bench-domains bench-migrate bench-migrate-page \
 	bench-p2v bench-p2v-page \
 	lab-up lab-down test clean
@@ -62,6 +63,10 @@ unit: venv ## the decisions, in milliseconds
 
 unit-rest: venv ## those of them that make units leaves out
 	pytest tests/unit --ignore=tests/unit/plugins -n 2
+
+fuzz: venv ## kvm_domain's parser and planner with arbitrary input, longer than in make unit: FUZZ=20000
+	FUZZ=$(or $(FUZZ),5000) pytest tests/unit/plugins/module_utils/model/test_domain_fuzz.py \
+		tests/unit/plugins/module_utils/plan/test_domain_fuzz.py -n 2
 
 # --- as others will judge it ----------------------------------------------------------------------------------------
 

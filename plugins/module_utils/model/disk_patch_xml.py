@@ -14,6 +14,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import D
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.safe_xml import Element
 
 _SOURCE_ATTRIBUTE = {"file": "file", "block": "dev"}
+# Ports of the first controller: AHCI has 6, and the first target of any SCSI controller at least 7 LUNs.
+_PLACES = {"sata": 6, "scsi": 7}
 _AFTER_SOURCE = ("backingStore", "mirror", "target", "iotune", "readonly", "shareable", "serial", "boot")
 # What the driver can do on one bus only; libvirt refuses it on another.
 _OF_VIRTIO = ("iothread", "queues", "queue_size", "event_idx", "ioeventfd", "iommu", "ats", "packed", "page_per_vq")
@@ -69,8 +71,9 @@ def set_disk(root: Element, target: str, field: str, value: Any, kind: str = "fi
 
 def _set_bus(node: Element, bus: str) -> None:
     """With what only the old bus has."""
-    node.find("target").set("bus", bus)
     edit_xml.drop(node, "address")
+    _plug_in(node, bus)
+    node.find("target").set("bus", bus)
     if bus not in ("usb", "scsi"):
         edit_xml.set_attribute(node.find("target"), "removable", None)
     driver = node.find("driver")
@@ -78,6 +81,22 @@ def _set_bus(node: Element, bus: str) -> None:
         edit_xml.set_attribute(node, "model", None)
         for name in _OF_VIRTIO if driver is not None else ():
             edit_xml.set_attribute(driver, name, None)
+
+
+def _plug_in(node: Element, bus: str) -> None:
+    """libvirt goes by the letter of the target: vda would have the place of sda, which another disk may have already."""
+    index = ord(node.find("target").get("dev", "a")[-1]) - ord("a")
+    taken = {
+        int(other.find("address").get("unit", "0"))
+        for other in node.getparent().iterfind("disk")
+        if other.find("address[@type='drive'][@controller='0']") is not None
+        and other.find("target").get("bus") == bus
+        and other.find("address").get("target", "0") == "0"
+    }
+    free = [unit for unit in range(_PLACES.get(bus, 0)) if unit not in taken]
+    if index in taken and free:
+        place = {"type": "drive", "controller": "0", "bus": "0", "target": "0", "unit": str(free[0])}
+        edit_xml.add(node, "address", place)
 
 
 def drop_disk(root: Element, target: str) -> None:

@@ -142,7 +142,7 @@ def _open(params: Mapping[str, Any]) -> Iterator[Union[DomainJob, DomainSetJob]]
         return
     every = read_set(params, OPTIONS, _wanted)
     with connect(params["uri"]) as hv:
-        yield DomainSetJob(hv, every, params["parallel"], lambda *told: _report(hv, *told))
+        yield DomainSetJob(hv, every, params["parallel"], _report)
 
 
 SENTENCE = Sentence(

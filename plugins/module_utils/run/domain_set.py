@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import capabilities
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.domains_at_once import remembered
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound, HostView
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
@@ -78,20 +79,22 @@ class DomainSetJob(Job[List[Member]]):
         hv: Hypervisor,
         wanted: Sequence[Wanted],
         parallel: int,
-        report_of: Callable[[Wanted, Plan, Optional[DomainFound], Any], Mapping[str, Any]],
+        report_of: Callable[[Hypervisor, Wanted, Plan, Optional[DomainFound], Any], Mapping[str, Any]],
     ) -> None:
         self.hv, self.wanted, self.parallel, self.report_of = hv, wanted, parallel, report_of
         self._kvm_works: Optional[bool] = None
         self._asking = threading.Lock()
+        self._seen = hv
 
     def observe(self) -> List[Member]:
         host = look_at_host(self.hv)
+        self._seen = remembered(self.hv)
         members = [Member(wanted) for wanted in self.wanted]
         self._each(members, READERS, lambda member: self._look(member, host))
         return members
 
     def _look(self, member: Member, host: HostView) -> None:
-        member.found = look(self.hv, member.wanted, host, self._works)
+        member.found = look(self._seen, member.wanted, host, self._works)
         member.plan = plan_domain(member.wanted, member.found)
 
     def _works(self) -> bool:
@@ -162,7 +165,10 @@ class DomainSetJob(Job[List[Member]]):
         }
         if member.failed is not None:
             result.update(failure(member.failed))
-        extra = dict(self.report_of(member.wanted, member.plan, member.found, outcome and member.failed is None))
+        # Nothing was done to this one, so it is as it was seen.
+        hv = self._seen if member.failed is None and not member.plan.changes else self.hv
+        done = outcome and member.failed is None
+        extra = dict(self.report_of(hv, member.wanted, member.plan, member.found, done))
         more: Sequence[str] = extra.pop("warnings", ())
         result.update(extra)
         return result, more

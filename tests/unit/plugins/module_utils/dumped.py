@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from difflib import SequenceMatcher
+from functools import lru_cache
 from pathlib import Path
-from typing import Iterator, List, Mapping, NamedTuple, Set, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Set, Tuple
 
 import yaml
 
@@ -50,12 +50,12 @@ def refused(version: str) -> Mapping[str, str]:
 
 def canonical(xml: str) -> str:
     """The same text for the same document, however it is quoted and indented."""
-    return "\n".join("%s %s" % line for line in _lines(safe_xml.parse(xml), ""))
+    return "\n".join("%s %s" % line for line in _document(xml).items())
 
 
 def places(before: str, after: str) -> Set[str]:
     """The paths at which two definitions differ, such as `devices/disk vda/driver@cache` or `os/kernel`."""
-    old, new = (dict(_lines(safe_xml.parse(xml), "")) for xml in (before, after))
+    old, new = _document(before), _document(after)
     differing = {path for path in set(old) | set(new) if old.get(path) != new.get(path)}
     return differing | _moved(*([path for path in tree if path in old and path in new] for tree in (old, new)))
 
@@ -69,26 +69,34 @@ def _moved(before: List[str], after: List[str]) -> Set[str]:
     return set(before) - kept
 
 
-def _lines(node: safe_xml.Element, path: str) -> Iterator[Tuple[str, str]]:
-    """Each element and attribute by its path, with its text: only around elements white space says nothing."""
+@lru_cache(maxsize=64)
+def _document(xml: str) -> Mapping[str, str]:
+    """Each element and attribute by its path, in order, with its text."""
+    found: Dict[str, str] = {}
+    _read(safe_xml.parse(xml), "", found)
+    return found
+
+
+def _read(node: safe_xml.Element, path: str, found: Dict[str, str]) -> None:
+    """Only around elements white space says nothing."""
     text = node.text or ""
-    yield path, text if len(node) == 0 else text.strip()
+    found[path] = text if len(node) == 0 else text.strip()
     for name in sorted(node.attrib):
-        yield "%s@%s" % (path, name), str(node.get(name))
+        found["%s@%s" % (path, name)] = str(node.get(name))
     for child, name in _named(node):
-        yield from _lines(child, "%s/%s" % (path, name) if path else name)
+        _read(child, "%s/%s" % (path, name) if path else name, found)
         if (child.tail or "").strip():
-            yield "%s/%s after" % (path, name), child.tail.strip()
+            found["%s/%s after" % (path, name)] = child.tail.strip()
 
 
 def _named(node: safe_xml.Element) -> Iterator[Tuple[safe_xml.Element, str]]:
-    counts: Counter[str] = Counter()
+    counts: Dict[str, int] = {}
     for child in node:
         tag = child.tag if isinstance(child.tag, str) else "comment"
         inner, attribute = _NAMED_BY.get(tag, ("", ""))
         found = child.find(inner) if inner else None
         name = found.get(attribute) if found is not None else None
         if name is None:
-            counts[tag] += 1
+            counts[tag] = counts.get(tag, 0) + 1
             name = str(counts[tag]) if counts[tag] > 1 else ""
         yield child, ("%s %s" % (tag, name)).strip()

@@ -21,6 +21,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     pools,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.domain_list import see_all
+from ansible_collections.kvmops.fleet.plugins.module_utils.host.domains_at_once import remembered
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.host import fake_hypervisor
@@ -152,6 +153,35 @@ class TestContract:
         assert [seen[name].status.autostart for name in sorted(seen)] == [False, True]
         assert all(one.status.persistent and one.config is not None for one in seen.values())
         assert see_all(hv, ["web1"], config=False)[0].config is None
+
+    def test_what_is_remembered_is_what_it_would_say(self, hv: Hypervisor) -> None:
+        names = ("off", "on", "still", "saved")
+        for name in names:
+            dom = definitions.define(hv, name, XML.replace("web1", name))
+            if name != "off":
+                lifecycle.start(dom)
+        lifecycle.suspend(domains.find(hv, "still"))
+        definitions.set_autostart(domains.find(hv, "on"), True)
+        lifecycle.save(domains.find(hv, "saved"))
+        seen = remembered(hv)
+        for name in names:
+            then, now = domains.find(seen, name), domains.find(hv, name)
+            assert domains.status(then) == domains.status(now)
+            assert domains.read(then) == domains.read(now)
+            assert domains.read(then, inactive=False) == domains.read(now, inactive=False)
+            assert "geheim" in domains.read_with_secrets(then)
+            assert "geheim" not in domains.read(then)[1]
+        assert domains.find(seen, "nix") is None
+        definitions.define(hv, "new", XML.replace("web1", "new"))
+        assert domains.find(seen, "new") is not None
+
+    def test_what_is_remembered_does_not_follow(self, hv: Hypervisor) -> None:
+        dom = definitions.define(hv, "web1", XML)
+        seen = remembered(hv)
+        lifecycle.start(dom)
+        followed = domains.status(domains.find(seen, "web1")).state
+        # A driver that cannot list domains with their states is asked each time.
+        assert followed == ("shutoff" if seen is not hv else "running")
 
     def test_volumes(self, hv: Hypervisor) -> None:
         pool = pools.list_pools(hv)[0]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Any text as the option xml: it is refused in words, or compared. FUZZ=20000 tries more than the hundred of every day."""
+"""Any text as the option xml: it is refused in words, or compared. FUZZ=20000 tries more than the sixty of every day."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml impo
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import KvmError, RequestError
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils import dumped
 
-EXAMPLES = int(os.environ.get("FUZZ", "100"))
+EXAMPLES = int(os.environ.get("FUZZ", "60"))
 DUMPS = dumped.dumps()
 BOUNDS = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

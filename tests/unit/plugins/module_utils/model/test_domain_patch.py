@@ -19,6 +19,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_diff_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_merge_xml import merge
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_patch_xml import EDITS, metadata_xml, patch
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
+from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils import dumped
 
 FOLDER = Path(__file__).parent / "xml"
 KEPT = sorted(path.name for path in FOLDER.glob("*.libvirt-*.xml"))
@@ -267,3 +268,58 @@ def test_memory_of_numa_cells_is_shared_out() -> None:
 def test_metadata_is_safe_for_any_text() -> None:
     text = "<&>\"'ä"
     assert safe_xml.parse(metadata_xml({"group": text}))[0].text == text
+
+
+def test_memory_modules_are_in_no_numa_cell() -> None:
+    """libvirt adds them to the cells: shared out among the cells as well, a second run would change the memory again."""
+    kept = _dump("memory-devices")
+    after = safe_xml.parse(patch(kept, [Edit("memory", {"mib": 3072})]))
+    assert [cell.get("memory") for cell in after.iterfind("cpu/numa/cell")] == [str(2048 * 1024)]
+
+
+@pytest.mark.parametrize(
+    ("count", "topology"),
+    [
+        (8, {"sockets": "1", "dies": "1", "cores": "8", "threads": "1"}),
+        (3, {"sockets": "1", "dies": "1", "cores": "3", "threads": "1"}),
+    ],
+)
+def test_more_cpus_are_more_cores(count: int, topology: Any) -> None:
+    after = safe_xml.parse(patch(_dump("windows"), [Edit("vcpus", {"count": count})]))
+    assert {name: after.find("cpu/topology").get(name) for name in topology} == topology
+
+
+@pytest.mark.parametrize(
+    ("count", "topology", "cells"),
+    [(16, "2 4 2", ["0-7", "8-15"]), (9, "none", ["0-3", "4-8"]), (1, "none", [None, "0-0"])],
+)
+def test_cpus_are_shared_out_among_numa_cells(count: int, topology: str, cells: List[Any]) -> None:
+    after = safe_xml.parse(patch(_dump("numa-cells"), [Edit("vcpus", {"count": count})]))
+    found = after.find("cpu/topology")
+    told = "none" if found is None else " ".join(found.get(name) for name in ("sockets", "cores", "threads"))
+    assert told == topology
+    assert [cell.get("cpus") for cell in after.iterfind("cpu/numa/cell")] == cells
+
+
+def test_another_image_is_encrypted_like_the_one_before() -> None:
+    edit = Edit("disk_set", {"target": "vda", "field": "source", "value": "/srv/new.qcow2", "kind": "file"})
+    source = safe_xml.parse(patch(_dump("encryption"), [edit])).find("devices/disk/source")
+    assert source.get("file") == "/srv/new.qcow2"
+    assert source.find("encryption/secret").get("uuid") == "0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f"
+
+
+def test_what_goes_with_spice_goes() -> None:
+    after = safe_xml.parse(patch(_dump("spice"), [Edit("graphics", {"kind": "vnc"})]))
+    assert [node.get("type") for node in after.iterfind("devices/graphics")] == ["vnc"]
+    assert not [node.tag for node in after.find("devices") if (node.get("type") or "").startswith("spice")]
+
+
+def test_a_disk_on_another_bus_finds_a_free_place() -> None:
+    """vda by its letter would be where the CD-ROM sda is."""
+    edit = Edit("disk_set", {"target": "vda", "field": "bus", "value": "sata"})
+    disk = safe_xml.parse(patch(_dump("cloud-init"), [edit])).find("devices/disk")
+    assert (disk.find("target").get("bus"), disk.find("address").get("unit")) == ("sata", "1")
+
+
+def _dump(name: str) -> str:
+    return next(dump.kept for dump in dumped.dumps() if dump.name == name)

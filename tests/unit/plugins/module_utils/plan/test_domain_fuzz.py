@@ -4,7 +4,7 @@
 
 """Any task about any domain: refused in words, or planned, and then there is nothing left to do.
 
-FUZZ=20000 tries more than the hundred of every day.
+FUZZ=20000 tries more than the sixty of every day.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan impor
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.domain_ends import found_of, wanted_of
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.test_domain_properties import OPTIONS
 
-EXAMPLES = int(os.environ.get("FUZZ", "100"))
+EXAMPLES = int(os.environ.get("FUZZ", "60"))
 BOUNDS = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 DUMPS = dumped.dumps()
 TEXT = st.text(max_size=8)

@@ -39,7 +39,7 @@ def params(domains: List[Dict[str, Any]], **more: Any) -> Mapping[str, Any]:
 def run(hv: Hypervisor, said: Mapping[str, Any], check: bool = False) -> Tuple[Plan, Mapping[str, Any]]:
     """One task, as run/sentence.py runs it."""
     wanted = read_set(said, one.OPTIONS, one._wanted)
-    job = DomainSetJob(hv, wanted, said["parallel"], lambda *told: one._report(hv, *told))
+    job = DomainSetJob(hv, wanted, said["parallel"], one._report)
     found = job.observe()
     plan = job.plan(found)
     outcome: Optional[Any] = job.apply(plan, found) if plan.changes and not check else None
