@@ -58,7 +58,7 @@ def evacuation_plan(
     try:
         # A definition that was kept when its guest left is no guest.
         here = [domain for domain in domains if not domain.get("moved_to")]
-        guests = [Guest(domain["name"], domain["state"], int(domain["memory_mib"])) for domain in here]
+        guests = [Guest(domain["name"], domain["state"], _most_mib(domain)) for domain in here]
         rooms = [
             room_of(
                 name,
@@ -81,6 +81,11 @@ def evacuation_plan(
         else:
             plan["moves"].append(dict(told, to=move.to, mode=move.guest.mode))
     return plan
+
+
+def _most_mib(domain: Mapping[str, Any]) -> int:
+    """It may claim all of it at any time."""
+    return int(domain.get("max_memory_mib") or domain["memory_mib"])
 
 
 class FilterModule:

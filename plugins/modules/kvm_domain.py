@@ -64,10 +64,26 @@ options:
     choices: [auto, kvm, qemu]
     default: auto
   memory_mib:
-    description: Memory in MiB. Needed for a new domain.
+    description:
+      - Memory in MiB. Needed for a new domain.
+      - A running guest gives memory back, and takes it again, through its memory balloon. It is not asked for more than it says
+        that it can spare, and it cannot get more than it was started for. See O(max_memory_mib).
+    type: int
+  max_memory_mib:
+    description:
+      - The most memory that the domain can have without a boot. The host sets it aside.
+      - When not given, it is O(memory_mib), and a larger one that the domain has already stays.
     type: int
   vcpus:
-    description: Number of virtual CPUs. A new domain gets 1 when not given.
+    description:
+      - Number of virtual CPUs. A new domain gets 1 when not given.
+      - A running guest can get more, up to O(max_vcpus), and lose those again that it did not boot with. A Linux guest switches
+        a new one on by a udev rule, which not every distribution has.
+    type: int
+  max_vcpus:
+    description:
+      - The most virtual CPUs that the domain can have without a boot.
+      - When not given, it is O(vcpus), and a larger one that the domain has already stays.
     type: int
   cpu:
     description:
@@ -103,6 +119,8 @@ options:
     description:
       - All disks of the domain, in order. One that is not listed is detached; its data stays.
       - A disk is recognised by O(disks[].target), else by where its data is.
+      - Disks on the buses virtio, scsi and usb are attached to a running guest and detached from it. Unmount a disk in the guest
+        before it is detached. The disk that the guest boots from is left to it until its next boot.
     type: list
     elements: dict
     suboptions:
@@ -113,7 +131,9 @@ options:
         description: Name of the volume in O(disks[].pool).
         type: str
       path:
-        description: Path of an image or block device on the host, instead of O(disks[].pool) and O(disks[].name).
+        description:
+          - Path of an image or block device on the host, instead of O(disks[].pool) and O(disks[].name).
+          - An empty string takes the medium out of a CD-ROM or floppy drive.
         type: path
       source:
         description: Network source that QEMU opens itself, such as V(nfs://nas/srv/images/web1.qcow2).
@@ -127,10 +147,15 @@ options:
       size_mib:
         description:
           - Size of the volume, in MiB. It is created, sparse and with mode 0600, when it is not there.
-          - Existing data is never overwritten nor resized. Another size than the existing one is refused.
+          - A smaller volume is grown, also under a running guest, unless another domain uses it. The guest's own partitions and
+            filesystems are not.
+          - Existing data is never overwritten and never cut off. A smaller size than the existing one is refused.
         type: int
       device:
-        description: What the guest sees. A CD-ROM or floppy without a source is an empty drive.
+        description:
+          - What the guest sees.
+          - A new CD-ROM or floppy without a source is an empty drive. For one that is there that says nothing about its medium;
+            see O(disks[].path).
         type: str
         choices: [disk, cdrom, floppy, lun]
         default: disk
@@ -175,7 +200,7 @@ options:
             choices: [qcow2, raw, vmdk, vdi, vhdx, vpc, qed]
   networks:
     description:
-      - All network cards of the domain, in order. One that is not listed is detached.
+      - All network cards of the domain, in order. One that is not listed is detached, also from a running guest.
       - A card is recognised by O(networks[].mac), the others by their order.
     type: list
     elements: dict
@@ -192,6 +217,10 @@ options:
       model:
         description: Model of the card. A new one is V(virtio) when not given.
         type: str
+      link:
+        description: Whether the cable is plugged in.
+        type: str
+        choices: [up, down]
   graphics:
     description: Graphical console, on the host's loopback address. A new domain has none when not given.
     type: str
@@ -215,11 +244,16 @@ options:
     type: bool
   apply:
     description:
-      - When a change of the definition of a running domain takes effect.
-      - V(next_boot) changes the definition only, and RV(pending) says that the guest still runs with the old one.
+      - When a change of a running domain takes effect.
+      - V(live) changes the guest at once where that is possible, and its definition with it. Memory, virtual CPUs, disks, media,
+        sizes of disks, network cards and their links can be changed so. What cannot, changes in the definition only, and
+        RV(pending_changes) says why.
+      - A guest may refuse a change, or not answer. The task fails then, and the definition stays as it was.
+      - V(next_boot) changes the definition only, and RV(pending_changes) says what the guest still runs without.
+      - With O(xml), all changes wait for the next boot.
     type: str
-    choices: [next_boot]
-    default: next_boot
+    choices: [live, next_boot]
+    default: live
   force:
     description: Stop the domain at once when it did not shut down within O(wait_timeout).
     type: bool
@@ -283,10 +317,40 @@ EXAMPLES = r"""
       cmdline: console=ttyS0
     serial_log: /var/log/libvirt/qemu/tiny.serial.log
 
-- name: It gets more memory at its next boot; everything else stays
+- name: A guest that can grow while it runs
+  kvmops.fleet.kvm_domain:
+    name: db2
+    state: running
+    memory_mib: 2048
+    max_memory_mib: 8192
+    vcpus: 2
+    max_vcpus: 8
+    disks:
+      - {pool: default, name: db2.qcow2, size_mib: 20480}
+    networks:
+      - bridge: br0
+
+- name: It gets memory, processors and disk space at once; everything else stays
+  kvmops.fleet.kvm_domain:
+    name: db2
+    memory_mib: 4096
+    vcpus: 4
+    disks:
+      - {pool: default, name: db2.qcow2, size_mib: 40960}
+      - {pool: default, name: db2-data.qcow2, size_mib: 102400}
+
+- name: The running guest is left alone; it gets less memory at its next boot
   kvmops.fleet.kvm_domain:
     name: web1
-    memory_mib: 2048
+    memory_mib: 512
+    apply: next_boot
+
+- name: Another medium in the drive of a running guest
+  kvmops.fleet.kvm_domain:
+    name: web2
+    disks:
+      - {pool: default, name: web2.qcow2}
+      - {device: cdrom, path: /srv/iso/tools.iso}
 
 - name: It is off, within five minutes at most
   kvmops.fleet.kvm_domain:
@@ -313,13 +377,20 @@ steps:
   returned: success
   type: list
   elements: str
-  sample: ["set memory 1024 → 2048 MiB (next boot)"]
+  sample: ["set memory 1024 → 2048 MiB (live)", "vda cache: none → writeback (next boot)"]
 pending:
   description: Whether the running guest still differs from what the task describes, until its next boot.
   returned: success
   type: bool
+pending_changes:
+  description: What waits for the next boot, in words, and why where that is not plain. Empty unless RV(pending).
+  returned: success
+  type: list
+  elements: str
+  sample: ["set memory 1024 → 2048 MiB (the guest was started with 1024 MiB at most)"]
 domains:
-  description: What came of each of O(domains), in their order. All have what RV(pending) and RV(domain) say of one.
+  description:
+    - What came of each of O(domains), in their order. All have what RV(pending), RV(pending_changes) and RV(domain) say of one.
   returned: with O(domains)
   type: list
   elements: dict
@@ -329,7 +400,8 @@ domains:
     steps: {description: What was done or would be done in words., type: list, elements: str}
     failed: {description: Whether it is not as described., type: bool}
     msg: {description: Why. With C(concerns) where it was refused., type: str}
-    pending: {description: As below., type: bool}
+    pending: {description: As above., type: bool}
+    pending_changes: {description: As above., type: list, elements: str}
     domain: {description: As below., type: dict}
 domain:
   description: The domain at the end, as its next boot will be. Null when there is none.
@@ -348,7 +420,9 @@ domain:
     arch: {description: Its architecture., type: str}
     machine: {description: Its machine type with version., type: str}
     memory_mib: {description: Its memory in MiB., type: int}
+    max_memory_mib: {description: The most that it can have without a boot., type: int}
     vcpus: {description: Number of virtual CPUs., type: int}
+    max_vcpus: {description: The most that it can have without a boot., type: int}
     cpu: {description: mode model and features., type: dict}
     firmware: {description: bios or efi., type: str}
     boot: {description: kernel initrd and cmdline of a direct kernel boot., type: dict}

@@ -69,7 +69,9 @@ domains:
     arch: {description: Its architecture., type: str}
     machine: {description: Its machine type with version., type: str}
     memory_mib: {description: Its memory in MiB., type: int}
+    max_memory_mib: {description: The most that it can have without a boot., type: int}
     vcpus: {description: Number of virtual CPUs., type: int}
+    max_vcpus: {description: The most that it can have without a boot., type: int}
     cpu: {description: mode model and features., type: dict}
     firmware: {description: bios or efi., type: str}
     boot: {description: kernel initrd and cmdline of a direct kernel boot., type: dict}

@@ -167,6 +167,15 @@ def read(dom: Any, inactive: bool = True) -> Tuple[Domain, str]:
     return read_domain(xml, "XML of domain %s" % dom.name()), xml
 
 
+def live_xml(dom: Any, as_given: bool = False) -> str:
+    """The XML of the running domain. as_given: in the terms of a definition, fit to be given back to libvirt.
+
+    For a card on a network, say, the running one shows the bridge that the network came to.
+    """
+    with said("read the running configuration of domain %s" % dom.name(), side_of(dom)):
+        return str(dom.XMLDesc(flag("VIR_DOMAIN_XML_MIGRATABLE") if as_given else 0))
+
+
 def read_with_secrets(dom: Any) -> str:
     """The inactive XML with its passwords, only to be defined again: never into a diff, a log or a result."""
     with said("read the configuration of domain %s" % dom.name(), side_of(dom)):

@@ -128,6 +128,13 @@ def create_volume(
         return _volume_of(handle.createXML(storage_xml.volume_xml(wanted), 0), pool)
 
 
+def grow_volume(hv: Hypervisor, pool: str, name: str, capacity_bytes: int) -> None:
+    """Make a volume larger that nobody has open. Never smaller: libvirt refuses that without a flag of its own."""
+    attempted = "grow volume %s in pool %s to %d MiB" % (name, pool, capacity_bytes // _MIB)
+    with said(attempted, hv.side, "Check the pool's free space, and that no running domain uses the volume."):
+        hv.conn.storagePoolLookupByName(pool).storageVolLookupByName(name).resize(capacity_bytes, 0)
+
+
 def delete_volume(hv: Hypervisor, pool: str, name: str) -> bool:
     """Delete the volume and its data. False when there was none."""
     if find_volume(hv, pool, name) is None:

@@ -24,6 +24,8 @@ def add_nic(root: Element, nic: Nic) -> None:
         edit_xml.add(node, "mac", {"address": nic.mac})
     edit_xml.add(node, "source", {nic.kind: nic.source})
     edit_xml.add(node, "model", {"type": nic.model})
+    if nic.link is not None:
+        edit_xml.add(node, "link", {"state": nic.link})
     devices = root.find("devices")
     before = devices.findall("interface") or devices.findall("controller") or devices.findall("disk")
     if before:
@@ -46,6 +48,7 @@ def set_nic(
     source: Optional[str] = None,
     model: Optional[str] = None,
     new_mac: Optional[str] = None,
+    link: Optional[str] = None,
 ) -> None:
     """Change what is given of the card with that MAC address."""
     node = _find(root, mac)
@@ -59,6 +62,8 @@ def set_nic(
         driver = node.find("driver")
         for name in OF_VIRTIO if driver is not None and not model.startswith("virtio") else ():
             edit_xml.set_attribute(driver, name, None)
+    if link:
+        edit_xml.get_or_add(node, "link", ("boot", "alias", "address")).set("state", link)
     if new_mac:
         node.find("mac").set("address", new_mac)
 

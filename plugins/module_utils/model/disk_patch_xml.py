@@ -30,6 +30,9 @@ def add_disk(root: Element, disk: Disk) -> None:
     edit_xml.set_flag(node, "shareable", disk.shareable)
     edit_xml.set_text(node, "serial", disk.serial)
     _insert(root.find("devices"), node)
+    if disk.bus == "scsi" and root.find("devices/controller[@type='scsi']") is None:
+        # libvirt's own choice is a controller that many guests have no driver for.
+        edit_xml.add(root.find("devices"), "controller", {"type": "scsi", "model": "virtio-scsi"})
 
 
 def _insert(devices: Element, node: Element) -> None:

@@ -44,7 +44,7 @@ class Disk:
     kind: file, block, network, volume, dir, nvme, vhostuser (the XML's `type`).
     source: a path; for network `protocol://host[:port]/name`; for volume `pool/volume`; for nvme
     `PCI address/namespace`; None = empty drive.
-    backing: sources below the first one, top down, when the XML names them.
+    backing: sources below the first one, top down, when the XML names them. boot_order: 1 is tried first; None: not said.
     """
 
     target: str
@@ -59,6 +59,7 @@ class Disk:
     discard: Optional[str] = None
     serial: Optional[str] = None
     backing: Tuple[str, ...] = ()
+    boot_order: Optional[int] = None
 
     @property
     def writable_image(self) -> bool:
@@ -67,7 +68,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Nic:
-    """kind: bridge, network, direct, user … source: the bridge, network or device name."""
+    """kind: bridge, network, direct, user … source: the bridge, network or device name. link: up, down; None means up."""
 
     mac: Optional[str]
     kind: str
@@ -75,6 +76,7 @@ class Nic:
     model: Optional[str] = None
     portgroup: Optional[str] = None
     target: Optional[str] = None
+    link: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,10 @@ class Cpu:
 
 @dataclass(frozen=True)
 class Domain:
-    """The configuration of one domain."""
+    """The configuration of one domain.
+
+    memory_mib, vcpus: the most it can have without a boot. current_memory_mib, current_vcpus: what it has, when that is said.
+    """
 
     name: str
     uuid: str
@@ -131,6 +136,15 @@ class Domain:
     hugepages: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     serial_log: Optional[str] = None
+
+    @property
+    def memory_now_mib(self) -> int:
+        """What it has of the memory that it can have."""
+        return self.memory_mib if self.current_memory_mib is None else self.current_memory_mib
+
+    @property
+    def vcpus_now(self) -> int:
+        return self.vcpus if self.current_vcpus is None else self.current_vcpus
 
     @property
     def nvram(self) -> Optional[str]:

@@ -35,6 +35,8 @@ _SKELETON = """
 """
 
 _X86 = ("x86_64", "i686")
+# A device that is plugged into a running guest takes one; libvirt makes no more than the definition uses. virt-install does the same.
+_PCIE_PORTS = 14
 
 
 def build(name: str, arch: str, edits: Iterable[Edit], uuid: Optional[str] = None) -> str:
@@ -46,4 +48,8 @@ def build(name: str, arch: str, edits: Iterable[Edit], uuid: Optional[str] = Non
     root.find("os/type").set("arch", arch)
     if arch not in _X86:
         edit_xml.drop(root, "features")
-    return patch(safe_xml.render(root), edits)
+    root = safe_xml.parse(patch(safe_xml.render(root), edits))
+    if "q35" in root.find("os/type").get("machine", ""):
+        for model in ["pcie-root"] + ["pcie-root-port"] * _PCIE_PORTS:
+            edit_xml.add(root.find("devices"), "controller", {"type": "pci", "model": model})
+    return safe_xml.render(root)

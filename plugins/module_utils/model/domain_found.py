@@ -12,6 +12,7 @@ from typing import Mapping, Optional, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, DomainStatus
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Change
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import HostFacts, HostNetwork
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.hotplug import Room
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool, Volume
 
 
@@ -35,12 +36,13 @@ class HostView:
 
 @dataclass(frozen=True)
 class DomainFound:
-    """status, config: None when there is no such domain. live: what runs now, None unless it runs.
+    """status, config: None when there is no such domain. live: what runs now, None unless it runs. room: what can be
+    plugged into it and taken out of it.
 
     volumes: by path, the volumes that the task's disks name and that exist.
     paths: whether each other path that the task names exists here; None when this host cannot be asked.
     uuid_owner: another domain that has the wanted UUID.
-    shared_with: by path, other domains that name this domain's disks.
+    shared_with: by path, other domains that name this domain's disks; asked for what is to be deleted or grown.
     xml_domain, xml_changes, xml: for a task with `xml`: what it describes, what differs from config, what to define.
     """
 
@@ -48,6 +50,7 @@ class DomainFound:
     status: Optional[DomainStatus] = None
     config: Optional[Domain] = None
     live: Optional[Domain] = None
+    room: Room = field(default_factory=Room)
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     paths: Optional[Mapping[str, bool]] = None
     uuid_owner: Optional[str] = None

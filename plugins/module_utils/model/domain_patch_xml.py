@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterable, List, Mapping
+from typing import Callable, Dict, Iterable, List, Mapping, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import (
     device_patch_xml,
@@ -29,12 +29,25 @@ def patch(xml: str, edits: Iterable[Edit]) -> str:
     return safe_xml.render(root)
 
 
-def _memory(root: safe_xml.Element, mib: int) -> None:
-    for tag, before in (("memory", ("currentMemory", "vcpu")), ("currentMemory", ("vcpu", "os"))):
-        node = edit_xml.get_or_add(root, tag, before)
+def _memory(root: safe_xml.Element, mib: int, ceiling_mib: Optional[int] = None) -> None:
+    _set_memory(root, "memory", ceiling_mib or mib)
+    _set_memory(root, "currentMemory", mib)
+
+
+def _max_memory(root: safe_xml.Element, mib: int) -> None:
+    now = root.find("currentMemory") if root.find("currentMemory") is not None else root.find("memory")
+    now_kib = (in_kib(now.text or "", now.get("unit")) or 0) if now is not None else 0
+    _set_memory(root, "memory", mib)
+    _set_memory(root, "currentMemory", min(now_kib // 1024, mib) or mib)
+
+
+def _set_memory(root: safe_xml.Element, tag: str, mib: int) -> None:
+    node = edit_xml.get_or_add(root, tag, ("currentMemory", "vcpu", "os") if tag == "memory" else ("vcpu", "os"))
+    if in_kib(node.text or "", node.get("unit")) != mib * 1024:
         node.set("unit", "MiB")
         node.text = str(mib)
-    _share(root.findall("cpu/numa/cell"), mib * 1024 - _of_modules(root))
+        if tag == "memory":
+            _share(root.findall("cpu/numa/cell"), mib * 1024 - _of_modules(root))
 
 
 def _of_modules(root: safe_xml.Element) -> int:
@@ -54,15 +67,22 @@ def _share(cells: List[safe_xml.Element], kib: int) -> None:
         left -= part
 
 
-def _vcpus(root: safe_xml.Element, count: int) -> None:
+def _vcpus(root: safe_xml.Element, count: int, ceiling: Optional[int] = None) -> None:
     node = edit_xml.get_or_add(root, "vcpu", ("os",))
-    node.text = str(count)
-    edit_xml.set_attribute(node, "current", None)
+    most, before = ceiling or count, whole_number(node.text or "")
+    node.text = str(most)
+    edit_xml.set_attribute(node, "current", None if most == count else str(count))
     cpu = root.find("cpu")
-    if cpu is not None:
-        _fit_topology(cpu, count)
-        _fit_cells(cpu.findall("numa/cell[@cpus]"), count)
+    if cpu is not None and before != most:
+        _fit_topology(cpu, most)
+        _fit_cells(cpu.findall("numa/cell[@cpus]"), most)
     edit_xml.drop(root, "vcpus")
+
+
+def _max_vcpus(root: safe_xml.Element, count: int) -> None:
+    node = edit_xml.get_or_add(root, "vcpu", ("os",))
+    now = whole_number(node.get("current") or node.text or "") or count
+    _vcpus(root, min(now, count), count)
 
 
 def _fit_topology(cpu: safe_xml.Element, count: int) -> None:
@@ -158,7 +178,9 @@ def bare_metadata_xml(values: Mapping[str, str]) -> str:
 
 EDITS: Dict[str, Callable[..., None]] = {
     "memory": _memory,
+    "max_memory": _max_memory,
     "vcpus": _vcpus,
+    "max_vcpus": _max_vcpus,
     "domain_type": _domain_type,
     "machine": _machine,
     "firmware": _firmware,

@@ -29,8 +29,10 @@ def domain_result(config: Domain, status: DomainStatus) -> Dict[str, Any]:
         "type": config.type,
         "arch": config.arch,
         "machine": config.machine,
-        "memory_mib": config.memory_mib,
-        "vcpus": config.vcpus,
+        "memory_mib": config.memory_now_mib,
+        "max_memory_mib": config.memory_mib,
+        "vcpus": config.vcpus_now,
+        "max_vcpus": config.vcpus,
         "cpu": {"mode": config.cpu.mode, "model": config.cpu.model, "features": list(config.cpu.features)},
         "firmware": config.firmware.kind,
         "boot": {"kernel": config.boot.kernel, "initrd": config.boot.initrd, "cmdline": config.boot.cmdline},
@@ -79,4 +81,11 @@ def _disk(disk: Disk) -> Dict[str, Any]:
 
 
 def _nic(nic: Nic) -> Dict[str, Optional[str]]:
-    return {"mac": nic.mac, "kind": nic.kind, "source": nic.source, "model": nic.model, "target": nic.target}
+    return {
+        "mac": nic.mac,
+        "kind": nic.kind,
+        "source": nic.source,
+        "model": nic.model,
+        "target": nic.target,
+        "link": nic.link or "up",
+    }

@@ -35,7 +35,7 @@ class WantedBacking:
 class WantedDisk:
     """A disk: a volume (pool, name), a path of the host, or a network source. All None: an empty drive.
 
-    size_mib: the volume is created with it when it is not there.
+    path: an empty string empties a drive. size_mib: the volume is created with it when it is not there, and grown to it.
     """
 
     pool: Optional[str] = None
@@ -57,12 +57,13 @@ class WantedDisk:
 
 @dataclass(frozen=True)
 class WantedNic:
-    """kind: bridge or network. source: its name."""
+    """kind: bridge or network. source: its name. link: up or down."""
 
     kind: str
     source: str
     mac: Optional[str] = None
     model: Optional[str] = None
+    link: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Wanted:
 
     machine: an alias (`q35`) is satisfied by any version of that family. firmware: bios or efi.
     boot: an empty string removes, None leaves alone. metadata: an empty value removes the key.
+    memory_mib, vcpus: what it has. max_memory_mib, max_vcpus: the most that it can have without a boot.
+    apply_live: change a running guest at once where that is possible.
     domain_type: kvm, qemu; None chooses for a new domain and leaves an existing one alone.
     xml: the whole definition instead of the options above it.
     """
@@ -80,7 +83,9 @@ class Wanted:
     uuid: Optional[str] = None
     domain_type: Optional[str] = None
     memory_mib: Optional[int] = None
+    max_memory_mib: Optional[int] = None
     vcpus: Optional[int] = None
+    max_vcpus: Optional[int] = None
     cpu: Optional[Cpu] = None
     machine: Optional[str] = None
     firmware: Optional[str] = None
@@ -93,6 +98,7 @@ class Wanted:
     metadata: Optional[Mapping[str, str]] = None
     xml: Optional[str] = None
     autostart: Optional[bool] = None
+    apply_live: bool = False
     force: bool = False
     wait_timeout_s: int = 120
     remove_storage: bool = False

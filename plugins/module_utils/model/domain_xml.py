@@ -140,7 +140,12 @@ def _disk(node: safe_xml.Element) -> Disk:
         shareable=node.find("shareable") is not None,
         serial=safe_xml.text_of(node, "serial") or None,
         backing=_backing(node),
+        boot_order=_number(_attribute(node, "boot", "order")),
     )
+
+
+def _number(text: Optional[str]) -> Optional[int]:
+    return int(text) if text is not None and text.isdigit() else None
 
 
 def source_of(node: safe_xml.Element) -> Optional[str]:
@@ -193,6 +198,7 @@ def _nic(node: safe_xml.Element) -> Nic:
         model=_attribute(node, "model", "type"),
         portgroup=source.get("portgroup") if source is not None else None,
         target=_attribute(node, "target", "dev"),
+        link=_attribute(node, "link", "state"),
     )
 
 

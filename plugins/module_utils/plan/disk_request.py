@@ -66,7 +66,8 @@ def _place(option: str, disk: Mapping[str, Any]) -> Iterator[str]:
     ways = [way for way in ("name", "path", "source") if disk[way] is not None]
     if len(ways) > 1:
         yield "%s has %s; say one way where the data is" % (option, " and ".join(ways))
-    if not ways and disk["pool"] is None and disk["device"] not in ("cdrom", "floppy"):
+    nowhere = disk["path"] == "" if ways else disk["pool"] is None
+    if nowhere and disk["device"] not in ("cdrom", "floppy"):
         yield "%s says nowhere where its data is; give pool and name, path, or source" % option
     if (disk["pool"] is None) != (disk["name"] is None):
         yield "%s needs both pool and name; complete it" % option
@@ -78,7 +79,7 @@ def _place(option: str, disk: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _path(option: str, path: Optional[str]) -> Iterator[str]:
-    if path is not None and (not path.startswith("/") or ".." in path.split("/")):
+    if path and (not path.startswith("/") or ".." in path.split("/")):
         yield "%s is %r; give an absolute path without '..'" % (option, path)
 
 

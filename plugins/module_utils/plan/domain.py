@@ -9,20 +9,18 @@ from __future__ import annotations
 from typing import Any, Dict, List, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import domain_wanted as want
-from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Change, Edit
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, PreflightError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import domain_fields, domain_states
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import domain_states
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import MIB, new_volume
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_growth import Growth, growth
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_new import first_definition
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_refusals import concerns
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_refusals import busy, concerns
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_removal import removal_steps
-
-# Takes effect on a running guest at once.
-_IMMEDIATE = ("metadata",)
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_timing import Timed, timed
 
 
 def plan_domain(wanted: Wanted, found: DomainFound) -> Plan:
@@ -34,21 +32,36 @@ def plan_domain(wanted: Wanted, found: DomainFound) -> Plan:
     actions = tuple(step.action for step in lifecycle)
     if found.config is None:
         return _new(wanted, found, lifecycle)
-    changes = _changes(wanted, found.config, found)
-    late = found.live is not None and not domain_states.stops(actions)
-    steps = _volume_steps(wanted, found)
-    steps += _persist(found)
-    steps += [_edit_step(change, late, wanted) for change in changes]
-    steps += _autostart(wanted, found)
-    before, after = _shown(changes)
+    changes, grown = timed(wanted, found, actions), growth(wanted, found, actions)
+    problems = busy(wanted, found) if changes.live or grown.now else ()
+    if problems:
+        raise PreflightError("Changing domain %s" % wanted.name, problems)
+    before, after = _shown(changes.taken)
+    before.update(grown.before)
+    after.update(grown.after)
     _show_state(before, after, wanted, found, actions)
     return Plan(
-        steps=tuple(steps) + lifecycle,
+        steps=_in_order(wanted, found, changes, grown, lifecycle),
         before=before,
         after=after,
-        warnings=_warnings(wanted, found, changes),
-        facts={"pending": _pending(wanted, found, late)},
+        warnings=_warnings(wanted, found, changes.taken),
+        facts=_waiting(grown.waiting + changes.waiting),
     )
+
+
+def _in_order(
+    wanted: Wanted, found: DomainFound, changes: Timed, grown: Growth, lifecycle: Tuple[Step, ...]
+) -> Tuple[Step, ...]:
+    """What changes the running guest comes before its definition, and after it was let go on: it has to take part."""
+    volumes = tuple(_volume_steps(wanted, found)) + grown.now
+    definition = tuple(_persist(found)) + changes.later + tuple(_autostart(wanted, found))
+    if domain_states.wakes(tuple(step.action for step in lifecycle)):
+        return volumes + lifecycle + changes.live + definition
+    return volumes + changes.live + definition + lifecycle + grown.off
+
+
+def _waiting(words: Sequence[str] = ()) -> Dict[str, Any]:
+    return {"pending": bool(words), "pending_changes": list(words)}
 
 
 def _refuse(wanted: Wanted, found: DomainFound) -> None:
@@ -64,29 +77,28 @@ def _refuse(wanted: Wanted, found: DomainFound) -> None:
         raise PreflightError(attempted, problems)
 
 
-def _changes(wanted: Wanted, config: Domain, found: DomainFound) -> Tuple[Change, ...]:
-    return found.xml_changes if wanted.xml is not None else domain_fields.changes(wanted, config, found)
-
-
 def _new(wanted: Wanted, found: DomainFound, lifecycle: Tuple[Step, ...]) -> Plan:
     definition = first_definition(wanted, found)
-    steps = _volume_steps(wanted, found)
+    grown = growth(wanted, found, ())
+    steps = _volume_steps(wanted, found) + list(grown.now)
     steps.append(Step("define", definition.words, definition.args))
     if wanted.autostart:
         steps.append(Step("autostart", "start the domain with its host", {"value": True}))
-    after: Dict[str, Any] = dict(definition.shown, state=_state_after(tuple(step.action for step in lifecycle)))
+    after: Dict[str, Any] = dict(
+        definition.shown, **grown.after, state=_state_after(tuple(step.action for step in lifecycle))
+    )
     return Plan(
         tuple(steps) + lifecycle,
-        before={},
+        before=grown.before,
         after=after,
         warnings=definition.warnings + _nothing_to_save(wanted, found),
-        facts={"pending": False},
+        facts=_waiting(),
     )
 
 
 def _absent(wanted: Wanted, found: DomainFound) -> Plan:
     if found.status is None or found.config is None:
-        return Plan()
+        return Plan(facts=_waiting())
     removal, warnings = removal_steps(wanted, found)
     before = {"state": domain_states.found_state(found.status), "name": wanted.name}
     return Plan(
@@ -94,7 +106,7 @@ def _absent(wanted: Wanted, found: DomainFound) -> Plan:
         before=before,
         after={},
         warnings=warnings,
-        facts={"pending": False},
+        facts=_waiting(),
     )
 
 
@@ -116,29 +128,12 @@ def _persist(found: DomainFound) -> List[Step]:
     return []
 
 
-def _edit_step(change: Change, late: bool, wanted: Wanted) -> Step:
-    when = " (next boot)" if late and change.edit.name not in _IMMEDIATE else ""
-    action = "redefine" if wanted.xml is not None else "edit"
-    return Step(action, change.words + when, {"edit": change.edit})
-
-
 def _autostart(wanted: Wanted, found: DomainFound) -> List[Step]:
     now = found.status is not None and found.status.autostart
     if wanted.autostart is None or wanted.autostart == now:
         return []
     words = "start the domain with its host" if wanted.autostart else "no longer start the domain with its host"
     return [Step("autostart", words, {"value": wanted.autostart})]
-
-
-def _pending(wanted: Wanted, found: DomainFound, late: bool) -> bool:
-    """Whether the running guest still differs from what the task describes, after the steps."""
-    if not late or found.live is None:
-        return False
-    if wanted.xml is not None:
-        waiting_in_xml = found.config is not None and domain_fields.boots_differently(found.config, found.live)
-        return waiting_in_xml or bool(found.xml_changes)
-    waiting = domain_fields.changes(wanted, found.live, found)
-    return any(change.edit.name not in _IMMEDIATE for change in waiting)
 
 
 def _shown(changes: Sequence[Change]) -> Tuple[Dict[str, Any], Dict[str, Any]]:

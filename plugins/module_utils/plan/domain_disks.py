@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from dataclasses import replace
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Disk, Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Change, Edit
@@ -17,7 +18,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import 
 
 MIB = 1024 * 1024
 _PREFIXES = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd", "ide": "hd", "fdc": "fd", "sd": "sd"}
-_BLOCK_POOLS = frozenset(["logical", "disk", "iscsi", "iscsi-direct", "mpath", "scsi", "zfs"])
+BLOCK_POOLS = frozenset(["logical", "disk", "iscsi", "iscsi-direct", "mpath", "scsi", "zfs"])
 _REMOVABLE = ("cdrom", "floppy")
 _COMPARED = ("device", "bus", "format", "readonly", "shareable", "cache", "discard", "serial")
 
@@ -39,9 +40,9 @@ def place_of(wanted: WantedDisk, host: HostView) -> Place:
         pool = host.pool(wanted.pool)
         if pool is None or pool.path is None:
             return Place("volume", "%s/%s" % (wanted.pool, wanted.name), wanted.pool, wanted.name)
-        kind = "block" if pool.type in _BLOCK_POOLS else "file"
+        kind = "block" if pool.type in BLOCK_POOLS else "file"
         return Place(kind, posixpath.join(pool.path, wanted.name), pool.name, wanted.name)
-    if wanted.path is not None:
+    if wanted.path:
         pool = host.pool_of_folder(posixpath.dirname(wanted.path))
         kind = "block" if wanted.path.startswith("/dev/") else "file"
         if pool is None:
@@ -105,9 +106,12 @@ def default_bus(device: str, machine: Optional[str]) -> str:
 
 
 def pair(
-    wanted: Sequence[WantedDisk], present: Sequence[Disk], host: HostView
+    wanted: Sequence[WantedDisk], present: Sequence[Disk], host: HostView, by_source: bool = False
 ) -> List[Tuple[WantedDisk, Optional[Disk]]]:
-    """Who is who: by target, then by source, then an empty drive by its kind. None: it is not there yet."""
+    """Who is who: by target, then by source, then an empty drive by its kind. None: it is not there yet.
+
+    by_source: also those whose target is nowhere.
+    """
     pairs: List[Optional[Disk]] = [None] * len(wanted)
     free = list(present)
 
@@ -120,7 +124,7 @@ def pair(
         take(index, [other for other in free if disk.target is not None and other.target == disk.target])
     for index, disk in enumerate(wanted):
         source = place_of(disk, host).source
-        if disk.target is None and source is not None:
+        if (disk.target is None or by_source) and source is not None:
             take(index, [other for other in free if source_here(other, host) == source])
     for index, disk in enumerate(wanted):
         if disk.target is None and disk.device in _REMOVABLE:
@@ -133,16 +137,38 @@ def disk_changes(
 ) -> List[Change]:
     """Everything that differs, disk by disk. config: None for a new domain."""
     present = config.disks if config is not None else ()
-    pairs = pair(wanted, present, found.host)
+    pairs = placed(wanted, config, found, machine)
     kept = {disk.target for dummy, disk in pairs if disk is not None}
     changes = [_dropped(disk) for disk in present if disk.target not in kept]
-    used = kept | {disk.target for disk in wanted if disk.target is not None}
     for disk, other in pairs:
         if other is None:
-            changes.append(_added(disk, found.host, used, machine))
+            changes.append(_added(disk, found.host))
         else:
             changes.extend(_differences(disk, other, found.host))
     return changes
+
+
+def placed(
+    wanted: Sequence[WantedDisk], config: Optional[Domain], found: DomainFound, machine: Optional[str]
+) -> List[Tuple[WantedDisk, Optional[Disk]]]:
+    """The pairs; a disk that is not there yet with the target and bus that it gets."""
+    present = config.disks if config is not None else ()
+    # A disk may have come into the running guest under another target than the definition gives it.
+    pairs = pair(wanted, present, found.host, by_source=config is not None and config is found.live)
+    used = {disk.target for dummy, disk in pairs if disk is not None}
+    used |= {disk.target for disk in wanted if disk.target is not None}
+    if found.live is not None:
+        # What is detached from a running guest goes when the guest lets it go.
+        used |= {disk.target for disk in present + found.live.disks}
+    complete: List[Tuple[WantedDisk, Optional[Disk]]] = []
+    for disk, other in pairs:
+        if other is None:
+            bus = disk.bus or default_bus(disk.device, machine)
+            target = disk.target or next(name for name in _target_names(bus) if name not in used)
+            used.add(target)
+            disk = replace(disk, bus=bus, target=target)
+        complete.append((disk, other))
+    return complete
 
 
 def _dropped(disk: Disk) -> Change:
@@ -150,15 +176,13 @@ def _dropped(disk: Disk) -> Change:
     return Change("disks." + disk.target, disk.source, None, words, Edit("disk_drop", {"target": disk.target}))
 
 
-def _added(wanted: WantedDisk, host: HostView, used: Set[str], machine: Optional[str]) -> Change:
+def _added(wanted: WantedDisk, host: HostView) -> Change:
+    """wanted: with target and bus."""
     place = place_of(wanted, host)
-    bus = wanted.bus or default_bus(wanted.device, machine)
-    target = wanted.target or next(name for name in _target_names(bus) if name not in used)
-    used.add(target)
     disk = Disk(
-        target=target,
+        target=wanted.target or "",
         device=wanted.device,
-        bus=bus,
+        bus=wanted.bus,
         kind=place.kind,
         source=place.source,
         format=default_format(wanted),
@@ -168,8 +192,8 @@ def _added(wanted: WantedDisk, host: HostView, used: Set[str], machine: Optional
         discard=wanted.discard,
         serial=wanted.serial,
     )
-    words = "attach %s %s (%s)" % (disk.device, target, place.source or "empty")
-    return Change("disks." + target, None, place.source or "empty", words, Edit("disk_add", {"disk": disk}))
+    words = "attach %s %s (%s)" % (disk.device, disk.target, place.source or "empty")
+    return Change("disks." + disk.target, None, place.source or "empty", words, Edit("disk_add", {"disk": disk}))
 
 
 def _target_names(bus: str) -> Iterator[str]:
@@ -185,6 +209,8 @@ def _differences(wanted: WantedDisk, found: Disk, host: HostView) -> Iterator[Ch
     place = place_of(wanted, host)
     if place.source is not None and place.source != source_here(found, host):
         yield _set(found.target, "source", found.source, place.source, place.kind)
+    elif wanted.path == "" and found.source is not None:
+        yield _set(found.target, "source", found.source, None)
     for field in _COMPARED:
         before, after = getattr(found, field), getattr(wanted, field)
         if after is not None and after != before:

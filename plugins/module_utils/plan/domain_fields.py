@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Cpu, Domain, Nic
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Change, Edit
@@ -35,17 +35,31 @@ def changes(wanted: Wanted, config: Domain, found: DomainFound) -> Tuple[Change,
 
 
 def _memory(wanted: Wanted, config: Domain, found: DomainFound) -> Iterator[Change]:
-    before, after = config.memory_mib, wanted.memory_mib
+    before, after, most = config.memory_now_mib, wanted.memory_mib, config.memory_mib
     if after is not None and after != before:
-        yield Change(
-            "memory_mib", before, after, "set memory %d → %d MiB" % (before, after), Edit("memory", {"mib": after})
-        )
+        args = {"mib": after, "ceiling_mib": ceiling(after, wanted.max_memory_mib, before, most)}
+        yield Change("memory_mib", before, after, "set memory %d → %d MiB" % (before, after), Edit("memory", args))
+    if wanted.max_memory_mib is not None and wanted.max_memory_mib != most:
+        words = "set maximum memory %d → %d MiB" % (most, wanted.max_memory_mib)
+        edit = Edit("max_memory", {"mib": wanted.max_memory_mib})
+        yield Change("max_memory_mib", most, wanted.max_memory_mib, words, edit)
 
 
 def _vcpus(wanted: Wanted, config: Domain, found: DomainFound) -> Iterator[Change]:
-    before, after = config.vcpus, wanted.vcpus
+    before, after, most = config.vcpus_now, wanted.vcpus, config.vcpus
     if after is not None and after != before:
-        yield Change("vcpus", before, after, "set vCPUs %d → %d" % (before, after), Edit("vcpus", {"count": after}))
+        args = {"count": after, "ceiling": ceiling(after, wanted.max_vcpus, before, most)}
+        yield Change("vcpus", before, after, "set vCPUs %d → %d" % (before, after), Edit("vcpus", args))
+    if wanted.max_vcpus is not None and wanted.max_vcpus != most:
+        words = "set maximum vCPUs %d → %d" % (most, wanted.max_vcpus)
+        yield Change("max_vcpus", most, wanted.max_vcpus, words, Edit("max_vcpus", {"count": wanted.max_vcpus}))
+
+
+def ceiling(wanted: int, most_wanted: Optional[int], now: int, most_now: int) -> int:
+    """The most that it can have afterwards: as said; else a ceiling of its own stays, as far as it can."""
+    if most_wanted is not None:
+        return most_wanted
+    return wanted if most_now == now else max(most_now, wanted)
 
 
 def _type(wanted: Wanted, config: Domain, found: DomainFound) -> Iterator[Change]:
@@ -108,8 +122,10 @@ def _boot(wanted: Wanted, config: Domain, found: DomainFound) -> Iterator[Change
             yield Change("boot." + part, before, after or None, words, edit)
 
 
-def nic_changes(wanted: Tuple[WantedNic, ...], present: Tuple[Nic, ...]) -> Iterator[Change]:
-    """By MAC address where given, the others in order."""
+def pair_nics(
+    wanted: Sequence[WantedNic], present: Sequence[Nic]
+) -> Tuple[List[Tuple[WantedNic, Optional[Nic]]], List[Nic]]:
+    """(pairs, those that nobody wants): by MAC address where given, the others in order."""
     free = list(present)
     by_mac: Dict[int, Nic] = {}
     for index, nic in enumerate(wanted):
@@ -117,21 +133,30 @@ def nic_changes(wanted: Tuple[WantedNic, ...], present: Tuple[Nic, ...]) -> Iter
         if same:
             by_mac[index] = same[0]
             free.remove(same[0])
+    pairs: List[Tuple[WantedNic, Optional[Nic]]] = []
     for index, nic in enumerate(wanted):
         other = by_mac.get(index)
         if other is None and nic.mac is None and free:
             other = free.pop(0)
+        pairs.append((nic, other))
+    return pairs, free
+
+
+def nic_changes(wanted: Sequence[WantedNic], present: Sequence[Nic]) -> Iterator[Change]:
+    pairs, unwanted = pair_nics(wanted, present)
+    for index, (nic, other) in enumerate(pairs):
         if other is None:
             yield _nic_added(nic, index)
         else:
             yield from _nic_differences(nic, other)
-    for other in free:
+    for other in unwanted:
         words = "detach network card %s (%s %s)" % (other.mac, other.kind, other.source)
         yield Change("networks.%s" % other.mac, _nic_text(other), None, words, Edit("nic_drop", {"mac": other.mac}))
 
 
 def _nic_added(wanted: WantedNic, index: int) -> Change:
-    nic = Nic(mac=wanted.mac, kind=wanted.kind, source=wanted.source, model=wanted.model or DEFAULT_NIC_MODEL)
+    model = wanted.model or DEFAULT_NIC_MODEL
+    nic = Nic(mac=wanted.mac, kind=wanted.kind, source=wanted.source, model=model, link=wanted.link)
     words = "attach network card%s to %s %s" % (" " + nic.mac if nic.mac else "", nic.kind, nic.source)
     key = "networks.%s" % (nic.mac or "new-%d" % index)
     return Change(key, None, _nic_text(nic), words, Edit("nic_add", {"nic": nic}))
@@ -152,6 +177,12 @@ def _nic_differences(wanted: WantedNic, other: Nic) -> Iterator[Change]:
         words = "network card %s model: %s → %s" % (other.mac, other.model or "default", wanted.model)
         edit = Edit("nic_set", {"mac": other.mac, "model": wanted.model})
         yield Change(key + ".model", other.model, wanted.model, words, edit)
+    before = other.link or "up"
+    if wanted.link is not None and wanted.link != before:
+        words = "network card %s link: %s → %s" % (other.mac, before, wanted.link)
+        yield Change(
+            key + ".link", before, wanted.link, words, Edit("nic_set", {"mac": other.mac, "link": wanted.link})
+        )
 
 
 def _graphics(wanted: Wanted, config: Domain, found: DomainFound) -> Iterator[Change]:
@@ -205,7 +236,7 @@ def boots_differently(config: Domain, live: Domain) -> bool:
             firmware=type(domain.firmware)(kind=domain.firmware.kind),
             cpu=domain.cpu if domain.cpu.mode == config.cpu.mode else config.cpu,
             disks=tuple(replace(disk, backing=()) for disk in domain.disks),
-            nics=tuple(replace(nic, target=None) for nic in domain.nics),
+            nics=tuple(replace(nic, target=None, link=nic.link or "up") for nic in domain.nics),
             metadata={},
         )
 

@@ -69,8 +69,8 @@ def domain_type(wanted: Wanted, host: HostView) -> Tuple[str, Tuple[str, ...]]:
 def _scalar_edits(wanted: Wanted, kind: str, machine: Optional[str]) -> List[Edit]:
     edits = [
         Edit("domain_type", {"kind": kind}),
-        Edit("memory", {"mib": wanted.memory_mib}),
-        Edit("vcpus", {"count": wanted.vcpus or 1}),
+        Edit("memory", {"mib": wanted.memory_mib, "ceiling_mib": wanted.max_memory_mib}),
+        Edit("vcpus", {"count": wanted.vcpus or 1, "ceiling": wanted.max_vcpus}),
     ]
     if machine is not None:
         edits.append(Edit("machine", {"machine": machine}))
@@ -101,7 +101,7 @@ def _shown(wanted: Wanted, kind: str, machine: Optional[str], devices: List[Chan
         "domain_type": kind,
         "machine": machine,
     }
-    for name in ("firmware", "graphics", "tpm", "serial_log", "autostart"):
+    for name in ("max_memory_mib", "max_vcpus", "firmware", "graphics", "tpm", "serial_log", "autostart"):
         value = getattr(wanted, name)
         if value is not None:
             shown[name] = value

@@ -12,7 +12,15 @@ from typing import Iterator, List, Tuple
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import ERROR, Concern
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted, WantedDisk
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import MIB, Place, backing_path, place_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Volume
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import (
+    BLOCK_POOLS,
+    MIB,
+    Place,
+    backing_path,
+    place_of,
+    source_here,
+)
 
 
 def concerns(wanted: Wanted, found: DomainFound) -> Tuple[Concern, ...]:
@@ -23,6 +31,17 @@ def concerns(wanted: Wanted, found: DomainFound) -> Tuple[Concern, ...]:
     for index, disk in enumerate(wanted.disks or ()):
         problems.extend(_disk(index, disk, found))
     return tuple(problems)
+
+
+def busy(wanted: Wanted, found: DomainFound) -> Tuple[Concern, ...]:
+    """For a guest that is to be changed while it runs. In the middle of a move or a backup libvirt would wait for that, or the
+    other end would not hear of it."""
+    status = found.status
+    if found.live is None or status is None or (status.job is None and not status.split):
+        return ()
+    what = "libvirt works on domain %s (%s)" % (wanted.name, status.job or "post-copy")
+    detail = "%s, which is to be changed while it runs" % what
+    return (_error("domain-busy", detail, "wait until that is over, or give apply: next_boot"),)
 
 
 def _error(name: str, detail: str, remedy: str) -> Concern:
@@ -52,9 +71,21 @@ def _identity(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
 def _capacity(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
     total = found.host.facts.memory_total_mib
     given = found.xml_domain.memory_mib if found.xml_domain is not None else wanted.memory_mib
-    if given is not None and total and given > total:
-        detail = "memory_mib %d is more than the host has (%d MiB)" % (given, total)
-        yield _error("memory-too-large", detail, "give at most %d" % total)
+    for option, value in (("memory_mib", given), ("max_memory_mib", wanted.max_memory_mib)):
+        if value is not None and total and value > total:
+            detail = "%s %d is more than the host has (%d MiB)" % (option, value, total)
+            yield _error("memory-too-large", detail, "give at most %d" % total)
+    if found.config is None:
+        return
+    has = found.config
+    now = (
+        (wanted.max_memory_mib, wanted.memory_mib, has.memory_now_mib),
+        (wanted.max_vcpus, wanted.vcpus, has.vcpus_now),
+    )
+    for name, (most, value, present) in zip(("memory_mib", "vcpus"), now):
+        if most is not None and value is None and present > most:
+            detail = "max_%s %d is less than the domain has (%d)" % (name, most, present)
+            yield _error("ceiling-too-low", detail, "give %s too, or a larger max_%s" % (name, name))
 
 
 def _capability(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
@@ -97,14 +128,13 @@ def _files(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
 
 def _disk(index: int, disk: WantedDisk, found: DomainFound) -> Iterator[Concern]:
     option = "disks[%d]" % index
+    yield from _below(option, disk, found)
     if disk.pool is not None:
         yield from _pool(option, disk, found)
     place = place_of(disk, found.host)
     volume = found.volumes.get(place.source or "")
-    if volume is not None and disk.size_mib is not None and volume.capacity_bytes != disk.size_mib * MIB:
-        has = volume.capacity_bytes // MIB
-        detail = "%s.size_mib %d, but %s exists with %d MiB" % (option, disk.size_mib, place.source, has)
-        yield _error("size-differs", detail, "give %d or leave size_mib out: existing data is not resized" % has)
+    if volume is not None and disk.size_mib is not None:
+        yield from _size(option, disk.size_mib, volume, found)
     if volume is None and place.kind in ("file", "block") and place.source is not None:
         yield from _missing(option, disk, place, found)
     if volume is None and disk.backing is not None:
@@ -112,6 +142,40 @@ def _disk(index: int, disk: WantedDisk, found: DomainFound) -> Iterator[Concern]
         if below is None or (below not in found.volumes and not (found.paths or {}).get(below, found.paths is None)):
             detail = "%s.backing %s does not exist" % (option, below or disk.backing.name)
             yield _error("backing-missing", detail, "give an image of this host")
+
+
+def _size(option: str, size_mib: int, volume: Volume, found: DomainFound) -> Iterator[Concern]:
+    """An existing volume is grown, never shrunk."""
+    has, users = volume.capacity_bytes // MIB, found.shared_with.get(volume.path, ())
+    detail = "%s.size_mib %d, but %s exists with %d MiB" % (option, size_mib, volume.path, has)
+    if has > size_mib:
+        yield _error("size-differs", detail, "give %d or leave size_mib out: existing data is never cut off" % has)
+    if volume.capacity_bytes >= size_mib * MIB:
+        return
+    pool = found.host.pool(volume.pool)
+    if pool is not None and pool.type in BLOCK_POOLS:
+        words = "%s, in pool %s of type %s" % (detail, pool.name, pool.type)
+        yield _error("volume-not-growable", words, "grow it with the tools of the pool, or leave size_mib out")
+    if users:
+        words = "%s and domain %s uses it" % (detail, ", ".join(users))
+        yield _error("volume-used", words, "choose another volume, or leave size_mib out")
+
+
+def _below(option: str, disk: WantedDisk, found: DomainFound) -> Iterator[Concern]:
+    """With an external snapshot the running disk is another file, above the one that the task names."""
+    source = place_of(disk, found.host).source
+    disks = found.live.disks if found.live is not None else ()
+    if any(source_here(running, found.host) == source for running in disks):
+        return
+    for running in disks:
+        if source is not None and source in running.backing:
+            detail = "%s is %s, on which %s of the running domain stands (%s)" % (
+                option,
+                source,
+                running.target,
+                running.source,
+            )
+            yield _error("disk-below-running", detail, "name the image on top, or delete the snapshot first")
 
 
 def _pool(option: str, disk: WantedDisk, found: DomainFound) -> Iterator[Concern]:

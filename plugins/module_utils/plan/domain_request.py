@@ -17,7 +17,9 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.disk_request imp
 
 DESCRIBING = (
     "memory_mib",
+    "max_memory_mib",
     "vcpus",
+    "max_vcpus",
     "cpu",
     "machine",
     "firmware",
@@ -49,7 +51,9 @@ def wanted_domain(params: Mapping[str, Any], given: Optional[Domain] = None) -> 
         uuid=(params["uuid"] or "").lower() or (given.uuid if given is not None else None) or None,
         domain_type=None if params["domain_type"] == "auto" else params["domain_type"],
         memory_mib=params["memory_mib"],
+        max_memory_mib=params.get("max_memory_mib"),
         vcpus=params["vcpus"],
+        max_vcpus=params.get("max_vcpus"),
         cpu=_cpu(params["cpu"]),
         machine=params["machine"],
         firmware=params["firmware"],
@@ -62,6 +66,7 @@ def wanted_domain(params: Mapping[str, Any], given: Optional[Domain] = None) -> 
         metadata=None if params["metadata"] is None else {key: str(value) for key, value in params["metadata"].items()},
         xml=params["xml"],
         autostart=params["autostart"],
+        apply_live=params.get("apply") == "live",
         force=params["force"],
         wait_timeout_s=params["wait_timeout"],
         remove_storage=params["remove_storage"],
@@ -88,7 +93,7 @@ def _problems(params: Mapping[str, Any], given: Optional[Domain]) -> Iterator[st
 
 
 def _xml_problems(params: Mapping[str, Any], given: Optional[Domain]) -> Iterator[str]:
-    both = [option for option in DESCRIBING if params[option] is not None]
+    both = [option for option in DESCRIBING if params.get(option) is not None]
     if params["domain_type"] != "auto":
         both.append("domain_type")
     if both:
@@ -113,10 +118,15 @@ def _control_characters(option: str, value: Any) -> Iterator[str]:
 
 
 def _number_problems(params: Mapping[str, Any]) -> Iterator[str]:
-    for option, least in (("memory_mib", 1), ("vcpus", 1), ("wait_timeout", 0)):
-        value = params[option]
+    least_of = (("memory_mib", 1), ("max_memory_mib", 1), ("vcpus", 1), ("max_vcpus", 1), ("wait_timeout", 0))
+    for option, least in least_of:
+        value = params.get(option)
         if value is not None and value < least:
             yield "%s is %d; give at least %d" % (option, value, least)
+    for option in ("memory_mib", "vcpus"):
+        value, most = params[option], params.get("max_" + option)
+        if value is not None and most is not None and value > most:
+            yield "%s %d is more than max_%s %d; give at least as much" % (option, value, option, most)
 
 
 def _boot_problems(boot: Optional[Mapping[str, Any]]) -> Iterator[str]:
@@ -171,7 +181,8 @@ def _nic_problems(nics: List[Mapping[str, Any]]) -> Iterator[str]:
 
 def _nic(nic: Mapping[str, Any]) -> WantedNic:
     kind, source = _nic_source(nic)
-    return WantedNic(kind=kind, source=source, mac=(nic["mac"] or "").lower() or None, model=nic["model"])
+    mac = (nic["mac"] or "").lower() or None
+    return WantedNic(kind=kind, source=source, mac=mac, model=nic["model"], link=nic.get("link"))
 
 
 def _nic_source(nic: Mapping[str, Any]) -> Tuple[str, str]:

@@ -118,5 +118,10 @@ def boots(actions: Tuple[str, ...]) -> bool:
     return any(action in ("start", "start_paused") for action in actions)
 
 
+def wakes(actions: Tuple[str, ...]) -> bool:
+    """Whether they let a guest that stands still go on."""
+    return bool(actions) and actions[-1] in ("resume", "wake")
+
+
 def stops(actions: Tuple[str, ...]) -> bool:
     return any(action in ("shutdown", "wait_off", "destroy", "save") for action in actions)

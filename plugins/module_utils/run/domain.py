@@ -54,6 +54,7 @@ _NETWORK: Dict[str, Any] = {
     "network": {"type": "str"},
     "mac": {"type": "str"},
     "model": {"type": "str"},
+    "link": {"type": "str", "choices": ["up", "down"]},
 }
 
 OPTIONS: Dict[str, Any] = {
@@ -65,7 +66,9 @@ OPTIONS: Dict[str, Any] = {
     "uuid": {"type": "str"},
     "domain_type": {"type": "str", "default": "auto", "choices": ["auto", "kvm", "qemu"]},
     "memory_mib": {"type": "int"},
+    "max_memory_mib": {"type": "int"},
     "vcpus": {"type": "int"},
+    "max_vcpus": {"type": "int"},
     "cpu": {"type": "raw"},
     "machine": {"type": "str"},
     "firmware": {"type": "str", "choices": ["bios", "efi"]},
@@ -80,7 +83,7 @@ OPTIONS: Dict[str, Any] = {
     "serial_log": {"type": "str"},
     "metadata": {"type": "dict"},
     "autostart": {"type": "bool"},
-    "apply": {"type": "str", "default": "next_boot", "choices": ["next_boot"]},
+    "apply": {"type": "str", "default": "live", "choices": ["live", "next_boot"]},
     "force": {"type": "bool", "default": False},
     "wait_timeout": {"type": "int", "default": 120},
     "remove_storage": {"type": "bool", "default": False},
@@ -110,7 +113,8 @@ class DomainJob(Job[DomainFound]):
 def _report(
     hv: Hypervisor, wanted: Wanted, plan: Plan, found: Optional[DomainFound], outcome: Any
 ) -> Mapping[str, Any]:
-    result: Dict[str, Any] = {"domain": None, "pending": bool(plan.facts.get("pending", False))}
+    waiting = list(plan.facts.get("pending_changes", ()))
+    result: Dict[str, Any] = {"domain": None, "pending": bool(waiting), "pending_changes": waiting}
     dom = domains.find(hv, wanted.name)
     if dom is not None:
         config, xml = domains.read(dom)

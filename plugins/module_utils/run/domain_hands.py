@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import definitions, domains, lifecycle, pools
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
+    definitions,
+    domains,
+    lifecycle,
+    live_change,
+    pools,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_build_xml import build
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
@@ -17,6 +23,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted i
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import edits_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_live import take_live
 
 # One definition carries them all, so libvirt sees a change whole or not at all.
 _DEFINING = ("persist", "edit", "redefine")
@@ -61,6 +68,12 @@ def _take(hv: Hypervisor, wanted: Wanted, step: Step) -> None:
         )
     elif step.action == "define":
         _define(hv, wanted, step)
+    elif step.action == "live":
+        take_live(hv, _domain(hv, wanted), **step.args)
+    elif step.action == "grow_volume":
+        pools.grow_volume(hv, step.args["pool"], step.args["name"], step.args["capacity_bytes"])
+    elif step.action == "grow_live":
+        live_change.grow_disk(_domain(hv, wanted), step.args["target"], step.args["capacity_bytes"])
     elif step.action == "delete_volume":
         pools.delete_volume(hv, step.args["pool"], step.args["name"])
     elif step.action == "undefine":

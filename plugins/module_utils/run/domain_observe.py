@@ -18,12 +18,15 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found im
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_merge_xml import merge
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import ABSENT, Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.hotplug import Room
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.hotplug_xml import read_room
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Volume
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import (
     backing_path,
     place_of,
     source_here,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_growth import too_small
 
 
 def look(
@@ -36,17 +39,19 @@ def look(
     if dom is None and wanted.domain_type is None and wanted.xml is None:
         host = replace(host, kvm_works=kvm_works() if kvm_works else capabilities.kvm_works(hv))
     config, config_xml = domains.read(dom) if dom is not None else (None, None)
-    live = domains.read(dom, inactive=False)[0] if status is not None and status.active else None
+    live, live_xml = domains.read(dom, inactive=False) if status is not None and status.active else (None, None)
+    volumes = _volumes(hv, wanted, host, config)
     xml = merge(wanted.xml, config_xml) if wanted.xml is not None and config_xml is not None else wanted.xml
     return DomainFound(
         host=host,
         status=status,
         config=config,
         live=live,
-        volumes=_volumes(hv, wanted, host, config),
+        room=read_room(live_xml) if live_xml is not None else Room(),
+        volumes=volumes,
         paths=_paths(hv, wanted, host),
         uuid_owner=_uuid_owner(hv, wanted),
-        shared_with=_shared_with(hv, wanted, config, host),
+        shared_with=_shared_with(hv, wanted.name, _asked_for(wanted, config, host, volumes), host),
         xml_domain=read_domain(wanted.xml, "xml") if wanted.xml is not None else None,
         xml_changes=differences(xml, config_xml) if xml is not None and config_xml is not None else (),
         xml=xml,
@@ -107,16 +112,24 @@ def _uuid_owner(hv: Hypervisor, wanted: Wanted) -> Optional[str]:
     return str(dom.name()) if dom is not None and dom.name() != wanted.name else None
 
 
-def _shared_with(
-    hv: Hypervisor, wanted: Wanted, config: Optional[Domain], host: HostView
-) -> Mapping[str, Tuple[str, ...]]:
-    """Who else uses this domain's images, also as the image below their own. Asked only before a removal."""
-    if wanted.state != ABSENT or not wanted.remove_storage or config is None:
-        return {}
+def _asked_for(
+    wanted: Wanted, config: Optional[Domain], host: HostView, volumes: Mapping[str, Volume]
+) -> Set[Optional[str]]:
+    """The images whose other users matter: those that are to be deleted, or grown."""
+    if wanted.state == ABSENT:
+        return (
+            {source_here(disk, host) for disk in config.images}
+            if wanted.remove_storage and config is not None
+            else set()
+        )
+    return {volume.path for volume, dummy in too_small(wanted, host, volumes)}
+
+
+def _shared_with(hv: Hypervisor, name: str, own: Set[Optional[str]], host: HostView) -> Mapping[str, Tuple[str, ...]]:
+    """Who else uses these images, also as the image below their own."""
     users: Dict[str, Tuple[str, ...]] = {}
-    own = {source_here(disk, host) for disk in config.images}
-    for dom in domains.every(hv):
-        if dom.name() == wanted.name:
+    for dom in domains.every(hv) if own else ():
+        if dom.name() == name:
             continue
         for path in _used_by(dom, host) & own:
             users[path or ""] = users.get(path or "", ()) + (dom.name(),)

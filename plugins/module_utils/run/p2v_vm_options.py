@@ -25,7 +25,10 @@ _TAKEN = (
     "metadata",
     "autostart",
 )
-_NETWORK: Dict[str, Any] = dict(DOMAIN_OPTIONS["networks"]["options"], interface={"type": "str"})
+_NETWORK: Dict[str, Any] = {
+    "interface": {"type": "str"},
+    **{name: DOMAIN_OPTIONS["networks"]["options"][name] for name in ("bridge", "network", "mac", "model")},
+}
 
 VM_OPTIONS: Dict[str, Any] = {
     "fixup": {"type": "bool", "default": False},

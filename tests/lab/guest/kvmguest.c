@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #define MAX_BUTTONS 8
+#define MAX_PROCESSORS 16
 #define PAGE 4096u
 
 struct shared {
@@ -166,24 +167,80 @@ static int listen_http(void)
     return fd;
 }
 
+/* Append what the kernel sees now: "vda=32768 vdb=8192", each name below dir with the number in its file, or bare. */
+static size_t append_names(char *text, size_t at, size_t size, const char *dir_name, const char *file_name)
+{
+    DIR *dir = opendir(dir_name);
+    for (struct dirent *entry; dir && at < size && (entry = readdir(dir));) {
+        char path[600];
+        long long value;
+        if (entry->d_name[0] == '.' || strcmp(entry->d_name, "lo") == 0)
+            continue;
+        snprintf(path, sizeof path, "%s/%s/%s", dir_name, entry->d_name, file_name);
+        FILE *file = fopen(path, "r");
+        if (file && fscanf(file, "%lld", &value) == 1)
+            at += snprintf(text + at, size - at, " %s=%lld", entry->d_name, value);
+        else
+            at += snprintf(text + at, size - at, " %s", entry->d_name);
+        if (file)
+            fclose(file);
+    }
+    if (dir)
+        closedir(dir);
+    return at < size ? at : size - 1;
+}
+
+static unsigned long long memory_kib(void)
+{
+    unsigned long long kib = 0;
+    FILE *file = fopen("/proc/meminfo", "r");
+    if (file && fscanf(file, "MemTotal: %llu", &kib) != 1)
+        kib = 0;
+    if (file)
+        fclose(file);
+    return kib;
+}
+
 static void answer_http(int listener)
 {
-    char request[1024], body[256], page[512];
+    char request[1024], body[1024], page[1280];
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     struct timeval patience = {1, 0};
     if (fd < 0)
         return;
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (read(fd, request, sizeof request) > 0) {
-        int size = snprintf(body, sizeof body, "name: %s\ntick: %llu\nboot_id: %s\nrecords: %llu\n", name,
-                            (unsigned long long)shared->ticks, boot_id, (unsigned long long)shared->records);
+        size_t size = snprintf(body, sizeof body,
+                               "name: %s\ntick: %llu\nboot_id: %s\nrecords: %llu\ncpus: %ld\nmemory_kib: %llu\ndisks:", name,
+                               (unsigned long long)shared->ticks, boot_id, (unsigned long long)shared->records,
+                               sysconf(_SC_NPROCESSORS_ONLN), memory_kib());
+        size = append_names(body, size, sizeof body - 16, "/sys/block", "size");
+        size += snprintf(body + size, sizeof body - size, "\nnics:");
+        size = append_names(body, size, sizeof body - 2, "/sys/class/net", "carrier");
+        size += snprintf(body + size, sizeof body - size, "\n");
         int n = snprintf(page, sizeof page,
-                         "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+                         "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
                          size, body);
         if (write(fd, page, n) < 0)
             perror("kvmguest: answer");
     }
     close(fd);
+}
+
+/* Switch on each processor that was plugged in, once, as a distribution's udev rule does: one that is leaving is off, too. */
+static void use_processors(void)
+{
+    static int known[MAX_PROCESSORS];
+    for (int i = 1; i < MAX_PROCESSORS; i++) {
+        char path[80], state = 0;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/online", i);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd >= 0 && !known[i] && read(fd, &state, 1) == 1 && state == '0' && pwrite(fd, "1", 1, 0) != 1)
+            perror("kvmguest: a processor");
+        known[i] = fd >= 0;
+        if (fd >= 0)
+            close(fd);
+    }
 }
 
 static int open_buttons(struct pollfd *fds)
@@ -212,6 +269,7 @@ static void serve(double poweroff_after_s)
     fds[buttons] = (struct pollfd){.fd = listen_http(), .events = POLLIN};
     for (;;) {
         poll(fds, buttons + 1, 1000);
+        use_processors();
         for (int i = 0; i < buttons; i++)
             while (read(fds[i].fd, &event, sizeof event) == sizeof event)
                 if (event.type == EV_KEY && event.code == KEY_POWER && event.value)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 import uuid
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import libvirt
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
-from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
+from ansible_collections.kvmops.fleet.plugins.module_utils.model import edit_xml, safe_xml
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
 
 _CAPABILITIES = """
 <capabilities><host><uuid>00000000-0000-4000-8000-000000000001</uuid><cpu><arch>x86_64</arch></cpu></host>
@@ -31,19 +33,24 @@ def refuse(code: str, message: str) -> libvirt.libvirtError:
 
 
 class FakeDomain:
-    """ignores_shutdown: a guest without ACPI. refuses_start: the host's words when it is to start."""
+    """ignores_shutdown: a guest without ACPI, which lets no device go either. refuses_start: the host's words when it is to start.
+
+    spare_mib: what its balloon driver reports; None: it has none, and gives nothing back. refuses_release: it says no.
+    """
 
     def __init__(self, conn: FakeConnection, xml: str) -> None:
         self.conn, self.xml = conn, xml
         self.live_xml: Optional[str] = None
         self.state_number = libvirt.VIR_DOMAIN_SHUTOFF
         self.number = -1
-        self.auto = self.saved = self.ignores_shutdown = False
+        self.auto = self.saved = self.ignores_shutdown = self.refuses_release = False
+        self.spare_mib: Optional[int] = 1 << 20
+        self.polled = self.transient = False
         self.refuses_start: Optional[str] = None
         self.presses = 0
 
     def _root(self) -> Any:
-        return safe_xml.parse(self.xml)
+        return safe_xml.parse((self.live_xml or "") if self.transient else self.xml)
 
     def name(self) -> str:
         return str(self._root().findtext("name"))
@@ -62,15 +69,95 @@ class FakeDomain:
         return [self.state_number, 0]
 
     def info(self) -> List[int]:
-        memory = int(self._root().findtext("memory"))
-        return [self.state_number, memory, memory, 1, 0]
+        root = safe_xml.parse(self.live_xml or self.xml)
+        memory = int(root.findtext("memory"))
+        return [self.state_number, memory, int(root.findtext("currentMemory") or memory), 1, 0]
+
+    def setMemoryFlags(self, kib: int, flags: int = 0) -> int:
+        self._active()
+        if self.spare_mib is not None:
+            self._change_live(lambda root: edit_xml.set_text(root, "currentMemory", str(kib)))
+            self.conn.tell(self, libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, kib)
+        return 0
+
+    def setMemoryStatsPeriod(self, period: int, flags: int = 0) -> int:
+        self._active()
+        self.polled = period > 0
+        return 0
+
+    def memoryStats(self, flags: int = 0) -> Dict[str, int]:
+        self._active()
+        if self.spare_mib is None or not self.polled:
+            return {"actual": self.info()[2]}
+        return {"actual": self.info()[2], "usable": self.spare_mib * 1024, "last_update": int(time.time())}
+
+    def vcpusFlags(self, flags: int = 0) -> int:
+        self._active()
+        return read_domain(self.live_xml or "").vcpus_now
+
+    def setVcpusFlags(self, count: int, flags: int = 0) -> int:
+        self._active()
+        self._change_live(lambda root: root.find("vcpu").set("current", str(count)))
+        return 0
+
+    def attachDeviceFlags(self, xml: str, flags: int = 0) -> int:
+        """A card gets a MAC address, and everything the next PCI port, as from libvirt."""
+        self._active()
+        device = safe_xml.parse(xml)
+        number = self.conn.next_number()
+        if device.tag == "interface" and device.find("mac") is None:
+            device.insert(0, edit_xml.new(device, "mac", {"address": "52:54:00:00:00:%02x" % number}))
+        edit_xml.add(device, "alias", {"name": "%s-%d" % (device.tag, number)})
+        edit_xml.add(device, "address", {"type": "pci", "domain": "0x0000", "bus": "0x%02x" % number, "slot": "0x00"})
+        self._change_live(lambda root: root.find("devices").append(device))
+        return 0
+
+    def updateDeviceFlags(self, xml: str, flags: int = 0) -> int:
+        self._active()
+        device = safe_xml.parse(xml)
+        key = {"disk": "target/@dev", "interface": "mac/@address"}[device.tag]
+
+        def replaced(root: Any) -> None:
+            for node in root.findall("devices/%s" % device.tag):
+                if node.xpath(key) == device.xpath(key):
+                    node.getparent().replace(node, device)
+
+        self._change_live(replaced)
+        return 0
+
+    def detachDeviceAlias(self, alias: str, flags: int = 0) -> int:
+        self._active()
+        if self.refuses_release:
+            self.conn.tell(self, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, alias)
+        elif not self.ignores_shutdown:
+            # As with a real one, from another thread and later.
+            threading.Timer(0.02, self._let_go, [alias]).start()
+        return 0
+
+    def _let_go(self, alias: str) -> None:
+        def without(root: Any) -> None:
+            for node in root.xpath("devices/*[alias/@name='%s']" % alias):
+                node.getparent().remove(node)
+
+        self._change_live(without)
+        self.conn.tell(self, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, alias)
+
+    def blockResize(self, target: str, size: int, flags: int = 0) -> int:
+        self._active()
+        path = safe_xml.parse(self.live_xml or "").xpath("devices/disk[target/@dev='%s']/source/@file" % target)[0]
+        return self.conn.storageVolLookupByPath(path).resize(size)
+
+    def _change_live(self, change: Callable[[Any], Any]) -> None:
+        root = safe_xml.parse(self.live_xml or "")
+        change(root)
+        self.live_xml = safe_xml.render(root)
 
     def isActive(self) -> int:
         self._alive()
         return int(self.number >= 0)
 
     def isPersistent(self) -> int:
-        return 1
+        return int(not self.transient)
 
     def autostart(self) -> int:
         return int(self.auto)
@@ -98,7 +185,7 @@ class FakeDomain:
 
     def XMLDesc(self, flags: int = 0) -> str:
         self._alive()
-        inactive = flags & libvirt.VIR_DOMAIN_XML_INACTIVE or self.live_xml is None
+        inactive = (flags & libvirt.VIR_DOMAIN_XML_INACTIVE and not self.transient) or self.live_xml is None
         root = safe_xml.parse(self.xml if inactive else self.live_xml or "")
         if not flags & libvirt.VIR_DOMAIN_XML_SECURE:
             for node in root.iter():
@@ -117,9 +204,10 @@ class FakeDomain:
         if self.refuses_start is not None:
             raise refuse("VIR_ERR_INTERNAL_ERROR", self.refuses_start)
         self.number, self.live_xml, self.saved = self.conn.next_number(), self.xml, False
+        self._change_live(_name_devices)
         paused = flags & libvirt.VIR_DOMAIN_START_PAUSED
         self.state_number = libvirt.VIR_DOMAIN_PAUSED if paused else libvirt.VIR_DOMAIN_RUNNING
-        self.conn.tell(self, libvirt.VIR_DOMAIN_EVENT_STARTED)
+        self.conn.tell_state(self, libvirt.VIR_DOMAIN_EVENT_STARTED)
         return 0
 
     def suspend(self) -> int:
@@ -157,12 +245,12 @@ class FakeDomain:
     def undefineFlags(self, flags: int = 0) -> int:
         self._alive()
         del self.conn.domains[self.name()]
-        self.conn.tell(self, libvirt.VIR_DOMAIN_EVENT_UNDEFINED)
+        self.conn.tell_state(self, libvirt.VIR_DOMAIN_EVENT_UNDEFINED)
         return 0
 
     def _off(self) -> None:
         self.number, self.live_xml, self.state_number = -1, None, libvirt.VIR_DOMAIN_SHUTOFF
-        self.conn.tell(self, libvirt.VIR_DOMAIN_EVENT_STOPPED)
+        self.conn.tell_state(self, libvirt.VIR_DOMAIN_EVENT_STOPPED)
 
     def _alive(self) -> None:
         if self.conn.domains.get(self.name()) is not self:
@@ -172,6 +260,12 @@ class FakeDomain:
         self._alive()
         if self.number < 0:
             raise refuse("VIR_ERR_OPERATION_INVALID", "domain is not running")
+
+
+def _name_devices(root: Any) -> None:
+    """A running device has a name."""
+    for number, node in enumerate(root.xpath("devices/disk|devices/interface")):
+        edit_xml.add(node, "alias", {"name": "%s%d" % (node.tag, number)})
 
 
 class FakeVolume:
@@ -191,6 +285,12 @@ class FakeVolume:
         path.text = "%s/%s" % (self.pool.path, self.name())
         target.insert(0, path)
         return safe_xml.render(root)
+
+    def resize(self, size: int, flags: int = 0) -> int:
+        capacity = self.root.find("capacity")
+        capacity.text = str(size)
+        capacity.attrib.pop("unit", None)
+        return 0
 
     def delete(self, flags: int = 0) -> int:
         del self.pool.volumes[self.name()]
@@ -246,18 +346,21 @@ class FakeConnection:
         self.domains: Dict[str, FakeDomain] = {}
         self.pools = {"default": FakePool("default", "/pool")}
         self.events: List[str] = []
-        self._listeners: Dict[int, Tuple[FakeDomain, Callable[..., None]]] = {}
+        self._listeners: Dict[int, Tuple[FakeDomain, int, Callable[..., None]]] = {}
         self._number = 0
 
     def next_number(self) -> int:
         self._number += 1
         return self._number
 
-    def tell(self, domain: FakeDomain, event: int) -> None:
+    def tell_state(self, domain: FakeDomain, event: int) -> None:
         self.events.append("%s %d" % (domain.name(), event))
-        for target, callback in list(self._listeners.values()):
-            if target is domain:
-                callback(self, domain, event, 0, None)
+        self.tell(domain, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, event, 0)
+
+    def tell(self, domain: FakeDomain, kind: int, *told: Any) -> None:
+        for target, listened_for, callback in list(self._listeners.values()):
+            if target is domain and listened_for == kind:
+                callback(self, domain, *told, None)
 
     def getURI(self) -> str:
         return "fake:///"
@@ -342,19 +445,19 @@ class FakeConnection:
             raise refuse(
                 "VIR_ERR_OPERATION_FAILED", "domain '%s' already exists with uuid %s" % (name, old.UUIDString())
             )
-        memory = root.find("memory")
-        memory.text = str(int(memory.text) * (1024 if memory.get("unit") == "MiB" else 1))
-        memory.set("unit", "KiB")
+        for memory in root.findall("memory") + root.findall("currentMemory"):
+            memory.text = str(int(memory.text) * (1024 if memory.get("unit") == "MiB" else 1))
+            memory.set("unit", "KiB")
         if old is None:
             self.domains[name] = FakeDomain(self, safe_xml.render(root))
         else:
-            old.xml = safe_xml.render(root)
+            old.xml, old.transient = safe_xml.render(root), False
         self.events.append("%s defined" % name)
         return self.domains[name]
 
     def domainEventRegisterAny(self, domain: FakeDomain, event: int, callback: Callable[..., None], opaque: Any) -> int:
         number = self.next_number()
-        self._listeners[number] = (domain, callback)
+        self._listeners[number] = (domain, event, callback)
         return number
 
     def domainEventDeregisterAny(self, number: int) -> None:

@@ -130,6 +130,27 @@ CASES: List[Tuple[str, Any, List[str]]] = [
             '+<currentMemory unit="MiB">512</currentMemory>',
         ],
     ),
+    (
+        "memory",
+        {"mib": 128, "ceiling_mib": 512},
+        [
+            '-<memory unit="KiB">262144</memory>',
+            '-<currentMemory unit="KiB">262144</currentMemory>',
+            '+<memory unit="MiB">512</memory>',
+            '+<currentMemory unit="MiB">128</currentMemory>',
+        ],
+    ),
+    ("max_memory", {"mib": 512}, ['-<memory unit="KiB">262144</memory>', '+<memory unit="MiB">512</memory>']),
+    (
+        "vcpus",
+        {"count": 1, "ceiling": 4},
+        ['-<vcpu placement="static">2</vcpu>', '+<vcpu placement="static" current="1">4</vcpu>'],
+    ),
+    (
+        "max_vcpus",
+        {"count": 4},
+        ['-<vcpu placement="static">2</vcpu>', '+<vcpu placement="static" current="2">4</vcpu>'],
+    ),
     ("vcpus", {"count": 4}, ['-<vcpu placement="static">2</vcpu>', '+<vcpu placement="static">4</vcpu>']),
     ("domain_type", {"kind": "kvm"}, ['-<domain type="qemu">', '+<domain type="kvm">']),
     (
@@ -187,6 +208,17 @@ CASES: List[Tuple[str, Any, List[str]]] = [
     ),
     (
         "disk_set",
+        {"target": "vdb", "field": "source", "value": None},
+        [
+            '-<disk type="network" device="disk">',
+            '+<disk type="file" device="disk">',
+            '-<source protocol="nfs" name="/srv/x.qcow2">',
+            '-<host name="10.77.0.10"/>',
+            "-</source>",
+        ],
+    ),
+    (
+        "disk_set",
         {"target": "vdb", "field": "source", "value": "nbd://h:1/x", "kind": "network"},
         [
             '-<source protocol="nfs" name="/srv/x.qcow2">',
@@ -224,6 +256,7 @@ CASES: List[Tuple[str, Any, List[str]]] = [
             '+<source network="lan"/>',
         ],
     ),
+    ("nic_set", {"mac": MAC, "link": "down"}, ['+<link state="down"/>']),
     ("nic_set", {"mac": MAC, "model": "e1000e"}, ['-<model type="virtio"/>', '+<model type="e1000e"/>']),
     ("serial_log", {"path": ""}, ['-<log file="/var/log/web1.log" append="on"/>'] * 2),
     (

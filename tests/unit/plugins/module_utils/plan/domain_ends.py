@@ -21,6 +21,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound, HostView
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import Emulator, HostFacts, HostNetwork
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.hotplug import Room
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool, Volume
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain import OPTIONS
@@ -67,7 +68,7 @@ def host_of(given: Mapping[str, Any]) -> HostView:
         cpu_xml="",
         emulators=(Emulator("x86_64", "/usr/bin/qemu-system-x86_64", types, machines),),
         libvirt_version=9000000,
-        qemu_version=7002000,
+        qemu_version=given.get("qemu_version", 7002000),
     )
     pools = (
         Pool("default", UUID, "dir", IMAGES, True, True, 10000, 9000),
@@ -102,11 +103,14 @@ def domain_of(given: Mapping[str, Any]) -> Domain:
 
 
 def found_of(given: Optional[Mapping[str, Any]]) -> DomainFound:
-    """state null (or nothing said): no such domain. volumes: path -> MiB. paths: those that exist."""
+    """state null (or nothing said): no such domain. volumes: path -> MiB. paths: those that exist.
+
+    live: where the running domain differs from config. room: of model/hotplug.py. job: that runs on it.
+    """
     given = given or {}
     host = host_of(given.get("host", {}))
     volumes = {
-        path: Volume("default", path.rsplit("/", 1)[1], path, "qcow2", int(size * MIB), 0)
+        path: Volume(_pool_of(path), path.rsplit("/", 1)[1], path, "qcow2", int(size * MIB), 0)
         for path, size in given.get("volumes", {}).items()
     }
     common: Dict[str, Any] = dict(
@@ -124,11 +128,16 @@ def found_of(given: Optional[Mapping[str, Any]]) -> DomainFound:
         persistent=given.get("persistent", True),
         autostart=given.get("autostart", False),
         managed_save=state == "saved",
+        job=given.get("job"),
         id=1 if state in ACTIVE_STATES or given.get("kept") else None,
     )
     config = domain_of(given.get("config", {}))
     live = domain_of({**given.get("config", {}), **given.get("live", {})}) if status.active else None
-    return DomainFound(status=status, config=config, live=live, **common)
+    return DomainFound(status=status, config=config, live=live, room=Room(**given.get("room", {})), **common)
+
+
+def _pool_of(path: str) -> str:
+    return "vg0" if path.startswith("/dev/vg0/") else "default"
 
 
 class _Paths(Dict[str, bool]):

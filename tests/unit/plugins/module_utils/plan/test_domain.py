@@ -64,6 +64,9 @@ def _check_plan(plan: Any, expect: Mapping[str, Any]) -> None:
         assert words in plan.words
     if "pending" in expect:
         assert plan.facts["pending"] is expect["pending"]
+    if "waiting" in expect:
+        assert plan.facts["pending_changes"] == expect["waiting"]
+    assert plan.facts["pending"] is bool(plan.facts["pending_changes"])
     if "warnings" in expect:
         _same_length_and_match([re.escape(text) for text in expect["warnings"]], plan.warnings)
 

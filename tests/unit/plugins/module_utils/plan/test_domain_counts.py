@@ -37,10 +37,10 @@ CASES = [
 DOCUMENTED = yaml.safe_load(kvm_domain.DOCUMENTATION)["options"]
 
 # Fields by the option that says them, where the names differ. None: said by no option of its own.
-_OPTIONS = {"nics": "networks", "wait_timeout_s": "wait_timeout"}
+_OPTIONS = {"nics": "networks", "wait_timeout_s": "wait_timeout", "apply_live": "apply"}
 _NIC_OPTIONS = {"kind": ("bridge", "network"), "source": ("bridge", "network")}
 # What is no property of the domain but a wish about the task, or names which one is meant.
-_ABOUT_THE_TASK = {"name", "uuid", "state", "xml", "force", "wait_timeout_s", "remove_storage"}
+_ABOUT_THE_TASK = {"name", "apply_live", "uuid", "state", "xml", "force", "wait_timeout_s", "remove_storage"}
 _WHERE_A_DISK_IS = {"pool", "name", "path", "source", "size_mib", "target", "backing"}
 
 

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import safe_xml
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import DomainStatus
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_build_xml import build
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Edit
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_diff_xml import differences
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_patch_xml import patch
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import KvmError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.hotplug import Room
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.hotplug_xml import macs, read_room
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Volume
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import edits_of, plan_domain
@@ -59,11 +62,32 @@ class Rig:
                 state = "shutoff"
             elif step.action == "undefine":
                 self.xml, state = None, None
+            elif step.action == "live":
+                self._plug(step.args["edit"], step.args["config"])
+            elif step.action in ("grow_live", "grow_volume"):
+                self._grow(step.args["name"], step.args["capacity_bytes"])
             elif step.action in STATE_AFTER:
                 state = STATE_AFTER[step.action]
         if self.xml is not None:
             self.xml = _fill(patch(self.xml, edits_of(plan.steps)))
         self._settle(plan, state)
+
+    def _plug(self, edit: Edit, config: Optional[Edit]) -> None:
+        """The card that was plugged in is the card that is defined: it has the same MAC address."""
+        assert self.xml is not None and self.live_xml is not None
+        if config is not None:
+            self.xml = _fill(patch(self.xml, [config]))
+            named = set(macs(self.xml)) - set(macs(self.live_xml))
+            if edit.name == "nic_add" and edit.args["nic"].mac is None and len(named) == 1:
+                edit = Edit("nic_add", {"nic": replace(edit.args["nic"], mac=named.pop())})
+        live = read_domain(self.live_xml)
+        most = {"memory": {"ceiling_mib": live.memory_mib}, "vcpus": {"ceiling": live.vcpus}}.get(edit.name, {})
+        self.live_xml = _fill(patch(self.live_xml, [Edit(edit.name, {**edit.args, **most})]))
+
+    def _grow(self, name: str, capacity_bytes: int) -> None:
+        path = "/var/lib/libvirt/images/%s" % name
+        volume = replace(self.found.volumes[path], capacity_bytes=capacity_bytes)
+        self.found = replace(self.found, volumes={**self.found.volumes, path: volume})
 
     def _create(self, new: Any) -> None:
         path = "/var/lib/libvirt/images/%s" % new.name
@@ -94,7 +118,8 @@ class Rig:
             id=1 if active else None,
         )
         live = read_domain(self.live_xml) if self.live_xml is not None else None
-        self.found = replace(self.found, status=status, config=read_domain(self.xml), live=live)
+        room = read_room(self.live_xml) if self.live_xml is not None else Room()
+        self.found = replace(self.found, status=status, config=read_domain(self.xml), live=live, room=room)
 
 
 def _fill(xml: str) -> str:
@@ -123,8 +148,9 @@ def _maybe(**options: st.SearchStrategy[Any]) -> st.SearchStrategy[Dict[str, Any
 DISKS = st.lists(
     st.one_of(
         st.builds(
-            lambda name, more: {"pool": "default", "name": name, "size_mib": 10, **more},
+            lambda name, size_mib, more: {"pool": "default", "name": name, "size_mib": size_mib, **more},
             st.sampled_from(["a.img", "b.img", "c.img"]),
+            st.sampled_from([10, 10, 20]),
             _maybe(
                 cache=st.sampled_from(["none", "writeback"]),
                 serial=st.sampled_from(["S1", "S2"]),
@@ -134,24 +160,27 @@ DISKS = st.lists(
                 discard=st.just("unmap"),
             ),
         ),
-        st.builds(lambda path: {"path": path, "device": "cdrom"}, st.sampled_from(["/a", "/b"])),
+        st.builds(lambda path: {"path": path, "device": "cdrom"}, st.sampled_from(["/a", "/b", ""])),
         st.builds(lambda name: {"source": "nfs://nas/srv/%s" % name}, st.sampled_from(["x", "y"])),
     ),
     max_size=4,
-    unique_by=lambda disk: disk.get("name") or disk.get("path") or disk["source"],
+    unique_by=lambda disk: disk.get("name") or disk.get("path", disk.get("source")),
 )
 NICS = st.lists(
     st.builds(
         lambda where, more: {**where, **more},
         st.sampled_from([{"bridge": "br0"}, {"bridge": "br1"}, {"network": "lan"}]),
-        _maybe(model=st.sampled_from(["virtio", "e1000"])),
+        _maybe(model=st.sampled_from(["virtio", "e1000"]), link=st.sampled_from(["up", "down"])),
     ),
     max_size=3,
 )
 TEXT = st.text(st.characters(blacklist_categories=["Cc", "Cs"], blacklist_characters="\ufffe\uffff"), max_size=20)
 OPTIONS = _maybe(
     memory_mib=st.integers(1, 4096),
+    max_memory_mib=st.integers(1, 4096),
     vcpus=st.integers(1, 64),
+    max_vcpus=st.integers(1, 64),
+    apply=st.sampled_from(["live", "next_boot"]),
     cpu=st.sampled_from(["host-model", "Westmere", {"model": "Westmere", "features": ["vmx=disable"]}]),
     machine=st.sampled_from(["q35", "pc", "pc-q35-7.1"]),
     firmware=st.sampled_from(["bios", "efi"]),
@@ -174,8 +203,8 @@ FIRST = st.builds(lambda more: {"memory_mib": 128, "disks": [], **more}, OPTIONS
 def test_planning_the_result_of_a_plan_gives_no_steps(tasks: List[Dict[str, Any]]) -> None:
     rig = Rig()
     for options in tasks:
-        wanted = wanted_of(options)
         try:
+            wanted = wanted_of(options)
             plan = plan_domain(wanted, rig.found)
         except KvmError:
             continue
