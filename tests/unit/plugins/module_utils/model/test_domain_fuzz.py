@@ -83,7 +83,7 @@ def look(xml: str, kept: str) -> None:
 def trees(draw: Any) -> str:
     """A definition of somebody's, with a few things put where they do not belong."""
     root = etree.fromstring(draw(st.sampled_from(DUMPS)).given)
-    for _ in range(draw(st.integers(1, 6))):
+    for dummy in range(draw(st.integers(1, 6))):
         nodes: List[Any] = [node for node in root.iter() if isinstance(node.tag, str)]
         node = nodes[draw(st.integers(0, len(nodes) - 1))]
         what = draw(
