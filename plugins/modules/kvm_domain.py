@@ -37,12 +37,13 @@ options:
     description:
       - V(present) means defined. Whether it runs is not managed.
       - V(running) starts, resumes or wakes the domain, from its saved memory when there is some.
-      - V(shutdown) asks the guest to power off and waits for it, at most O(wait_timeout) seconds. See O(force).
+      - V(shutdown) asks the guest to power off, through its agent and then by the power button, and waits for it. See
+        O(shutdown) and O(force).
       - V(destroyed) stops the domain at once.
       - V(paused) means running but standing still.
       - V(saved) means that the memory lies on disk and the domain is off. The next start continues there.
       - V(absent) shuts the domain down like V(shutdown) and removes its definition, with NVRAM, TPM state, saved
-        memory and the records of snapshots. Its disks stay. See O(remove_storage).
+        memory and the records of snapshots and checkpoints. Its disks stay. See O(remove_storage).
     type: str
     choices: [present, running, shutdown, destroyed, paused, saved, absent]
     default: present
@@ -85,155 +86,10 @@ options:
       - The most virtual CPUs that the domain can have without a boot.
       - When not given, it is O(vcpus), and a larger one that the domain has already stays.
     type: int
-  cpu:
-    description:
-      - V(host-model), V(host-passthrough), V(maximum), or the name of a CPU model such as V(Westmere).
-      - Or a dictionary with C(mode), C(model) and C(features), a list of C(NAME) or C(NAME=POLICY).
-      - A new domain of type kvm gets V(host-model) when not given.
-    type: raw
-  machine:
-    description:
-      - Machine type. An alias such as V(q35) is satisfied by any version of its family, so that a domain keeps the
-        version that it was made with.
-      - A new domain on x86_64 gets V(q35) when not given. For hosts of different releases give a version that all of
-        them know, such as V(pc-q35-7.2).
-    type: str
   firmware:
     description: V(efi) lets libvirt choose a UEFI firmware of the host.
     type: str
     choices: [bios, efi]
-  boot:
-    description: Direct kernel boot. An empty string removes a part, a part that is not given is left alone.
-    type: dict
-    suboptions:
-      kernel:
-        description: Path of the kernel on the host.
-        type: str
-      initrd:
-        description: Path of the initial RAM disk on the host.
-        type: str
-      cmdline:
-        description: The kernel's command line.
-        type: str
-  disks:
-    description:
-      - All disks of the domain, in order. One that is not listed is detached; its data stays.
-      - A disk is recognised by O(disks[].target), else by where its data is.
-      - Disks on the buses virtio, scsi and usb are attached to a running guest and detached from it. Unmount a disk in the guest
-        before it is detached. The disk that the guest boots from is left to it until its next boot.
-    type: list
-    elements: dict
-    suboptions:
-      pool:
-        description: Storage pool of the volume O(disks[].name).
-        type: str
-      name:
-        description: Name of the volume in O(disks[].pool).
-        type: str
-      path:
-        description:
-          - Path of an image or block device on the host, instead of O(disks[].pool) and O(disks[].name).
-          - An empty string takes the medium out of a CD-ROM or floppy drive.
-        type: path
-      source:
-        description: Network source that QEMU opens itself, such as V(nfs://nas/srv/images/web1.qcow2).
-        type: str
-      format:
-        description:
-          - Format of the image. It is never probed, since a guest can write any header into its disk.
-          - A new disk is V(qcow2) when not given; CD-ROMs, floppies and block devices are V(raw).
-        type: str
-        choices: [qcow2, raw, vmdk, vdi, vhdx, vpc, qed]
-      size_mib:
-        description:
-          - Size of the volume, in MiB. It is created, sparse and with mode 0600, when it is not there.
-          - A smaller volume is grown, also under a running guest, unless another domain uses it. The guest's own partitions and
-            filesystems are not.
-          - Existing data is never overwritten and never cut off. A smaller size than the existing one is refused.
-        type: int
-      device:
-        description:
-          - What the guest sees.
-          - A new CD-ROM or floppy without a source is an empty drive. For one that is there that says nothing about its medium;
-            see O(disks[].path).
-        type: str
-        choices: [disk, cdrom, floppy, lun]
-        default: disk
-      bus:
-        description: A new disk gets V(virtio), a CD-ROM V(sata) or V(ide) by machine type, a floppy V(fdc).
-        type: str
-        choices: [virtio, sata, scsi, ide, usb, fdc]
-      target:
-        description: Device name, such as V(vda). The first free one of the bus when not given.
-        type: str
-      readonly:
-        description: The guest cannot write to it.
-        type: bool
-      shareable:
-        description: More than one domain may use it at the same time.
-        type: bool
-      cache:
-        description: Cache mode of the host.
-        type: str
-        choices: [default, none, writethrough, writeback, directsync, unsafe]
-      discard:
-        description: Whether discards of the guest free space on the host.
-        type: str
-        choices: [ignore, unmap]
-      serial:
-        description: Serial number that the guest sees.
-        type: str
-      backing:
-        description: The image below a new one. Only with O(disks[].size_mib).
-        type: dict
-        suboptions:
-          name:
-            description: Name of a volume in the same pool.
-            type: str
-          path:
-            description: Path of an image on the host.
-            type: path
-          format:
-            description: Its format. It is never probed.
-            type: str
-            required: true
-            choices: [qcow2, raw, vmdk, vdi, vhdx, vpc, qed]
-  networks:
-    description:
-      - All network cards of the domain, in order. One that is not listed is detached, also from a running guest.
-      - A card is recognised by O(networks[].mac), the others by their order.
-    type: list
-    elements: dict
-    suboptions:
-      bridge:
-        description: Name of a bridge of the host. Exactly one of O(networks[].bridge) and O(networks[].network).
-        type: str
-      network:
-        description: Name of a libvirt network.
-        type: str
-      mac:
-        description: MAC address. libvirt makes one up for a new card when not given.
-        type: str
-      model:
-        description: Model of the card. A new one is V(virtio) when not given.
-        type: str
-      link:
-        description: Whether the cable is plugged in.
-        type: str
-        choices: [up, down]
-  graphics:
-    description: Graphical console, on the host's loopback address. A new domain has none when not given.
-    type: str
-    choices: [none, vnc, spice]
-  tpm:
-    description: V(emulator) is a TPM 2.0 by swtpm.
-    type: str
-    choices: [none, emulator]
-  serial_log:
-    description:
-      - File of the host that gets a copy of what the guest writes on its first serial line. An empty string stops it.
-      - Every domain made by this module has a serial console.
-    type: str
   metadata:
     description:
       - Values kept with the domain for planning, such as C(group), C(priority) and C(policy).
@@ -255,20 +111,23 @@ options:
     choices: [live, next_boot]
     default: live
   force:
-    description: Stop the domain at once when it did not shut down within O(wait_timeout).
+    description: Stop the domain at once when it did not shut down in time. See O(wait_timeout) and O(shutdown).
     type: bool
     default: false
   wait_timeout:
-    description: How long a shutdown may take, in seconds. The request is repeated every 10 seconds.
+    description: How long a shutdown may take, in seconds.
     type: int
     default: 120
   remove_storage:
     description:
-      - With O(state=absent), delete the domain's images as far as they are volumes of a pool.
+      - With O(state=absent), delete the domain's images, and its cloud-init seed, as far as they are volumes of a pool.
       - Images that are shareable, or that another domain uses, stay, and a warning says so.
     type: bool
     default: false
 extends_documentation_fragment:
+  - kvmops.fleet.domain_devices
+  - kvmops.fleet.domain_hardware
+  - kvmops.fleet.domain_new
   - kvmops.fleet.kvm
 seealso:
   - module: kvmops.fleet.kvm_domain_info
@@ -363,6 +222,40 @@ EXAMPLES = r"""
   kvmops.fleet.kvm_domain:
     name: db1
     xml: "{{ lookup('ansible.builtin.template', 'db1.xml.j2') }}"
+
+- name: A guest made of it runs, with its name, a user and an address
+  kvmops.fleet.kvm_domain:
+    name: web3
+    state: running
+    memory_mib: 1024
+    disks:
+      - pool: default
+        name: web3.qcow2
+        size_mib: 20480
+        image:
+          path: /var/lib/libvirt/images/debian-13.qcow2
+          format: qcow2
+          checksum: "sha512:{{ debian_13_sha512 }}"
+    networks:
+      - bridge: br0
+    cloud_init:
+      user_data:
+        users:
+          - name: alice
+            sudo: ALL=(ALL) NOPASSWD:ALL
+            ssh_authorized_keys: ["{{ alice_key }}"]
+      network_config:
+        version: 2
+        ethernets:
+          all:
+            match: {name: "e*"}
+            dhcp4: true
+
+- name: A copy of a guest that is off
+  kvmops.fleet.kvm_domain:
+    name: web4
+    clone_from: {name: golden}
+    memory_mib: 2048
 
 - name: The domain and its disks are gone
   kvmops.fleet.kvm_domain:

@@ -20,11 +20,22 @@ options:
   gather:
     description:
       - V(config) adds what the domain is, as its next boot will be.
-      - V(stats) adds the current figures of CPU, memory, disks and network cards.
+      - V(stats) adds the current figures of CPU, memory, disks and network cards. One call for all domains.
+      - V(addresses) adds the addresses of guests that run. A call for each of them, several at a time.
+      - V(pending) adds what differs between a guest that runs and its next boot.
     type: list
     elements: str
-    choices: [config, stats]
+    choices: [config, stats, addresses, pending]
     default: [config]
+  address_sources:
+    description:
+      - Where addresses are looked for, in this order. The first that knows any is taken.
+      - V(agent) asks the guest agent, where it is connected. V(lease) asks libvirt's own networks, V(arp) the host's table of
+        neighbours.
+    type: list
+    elements: str
+    choices: [agent, lease, arp]
+    default: [agent, lease, arp]
 extends_documentation_fragment:
   - kvmops.fleet.kvm.info
   - kvmops.fleet.kvm
@@ -48,6 +59,15 @@ EXAMPLES = r"""
   kvmops.fleet.kvm_domain_info:
     names: [web1]
     gather: [stats]
+
+- name: Which guests wait for their next boot, and what for
+  kvmops.fleet.kvm_domain_info:
+    gather: [pending]
+  register: waiting
+
+- name: Say so
+  ansible.builtin.debug:
+    msg: "{{ waiting.domains | selectattr('pending') | items2dict(key_name='name', value_name='pending') }}"
 """
 
 RETURN = r"""
@@ -94,6 +114,24 @@ domains:
         memory_host_mib: {description: Memory that it takes on the host., type: int}
         disks: {description: Requests and bytes read and written and sizes by disk., type: list, elements: dict}
         networks: {description: Bytes packets errors and drops by card., type: list, elements: dict}
+    addresses:
+      description: Addresses of the guest, with V(addresses). Empty when no source knows any.
+      type: list
+      elements: dict
+      contains:
+        interface: {description: What the guest (agent) or the host (lease or arp) calls it., type: str}
+        mac: {description: MAC address of the card., type: str}
+        address: {description: IPv4 or IPv6 address., type: str}
+        prefix: {description: Length of its network's prefix., type: int}
+        source: {description: agent lease or arp., type: str}
+    pending:
+      description: What a guest that runs gets at its next boot only, with V(pending).
+      type: list
+      elements: dict
+      contains:
+        what: {description: The option of M(kvmops.fleet.kvm_domain) that it is about such as disks.vda.cache., type: str}
+        running: {description: What it has now., type: raw}
+        next_boot: {description: What it will have., type: raw}
 missing:
   description: Names that were asked for and are not there.
   returned: success

@@ -58,3 +58,9 @@ def set_live_metadata(dom: Any, element: str) -> None:
         dom.setMetadata(
             flag("VIR_DOMAIN_METADATA_ELEMENT"), element, _PREFIX, METADATA_NS, flag("VIR_DOMAIN_AFFECT_LIVE")
         )
+
+
+def rename(dom: Any, name: str) -> None:
+    """Of a domain that is off and has no snapshots."""
+    with said("rename domain %s to %s" % (dom.name(), name), side_of(dom)):
+        dom.rename(name, 0)

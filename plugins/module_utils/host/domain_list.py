@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Collection, FrozenSet, List, Mapping, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Collection, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, libvirt_api
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import domains, guest_addresses, libvirt_api
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, flag, is_error, said
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import ACTIVE_STATES, Domain, DomainStatus
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.snapshot_xml import agent_is_connected
 
 _STATE = ("VIR_DOMAIN_STATS_STATE",)
 _FIGURES = (
@@ -28,17 +29,28 @@ _NOWAIT = "VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT"
 
 @dataclass(frozen=True)
 class Seen:
-    """One domain. config: the next boot's, None when not asked for. figures: libvirt's flat statistics."""
+    """One domain. config: the next boot's, None when not asked for. figures: libvirt's flat statistics.
+
+    live: what runs, None when it does not run or was not asked for. agent: whether the guest agent is connected, as far as live
+    was asked for. addresses: as host/guest_addresses.py tells them.
+    """
 
     name: str
     uuid: str
     status: DomainStatus
     config: Optional[Domain]
     figures: Mapping[str, Any]
+    live: Optional[Domain] = None
+    agent: bool = False
+    addresses: Tuple[Mapping[str, Any], ...] = ()
 
 
 def see_all(
-    hv: Hypervisor, names: Optional[Collection[str]] = None, config: bool = True, figures: bool = False
+    hv: Hypervisor,
+    names: Optional[Collection[str]] = None,
+    config: bool = True,
+    figures: bool = False,
+    live: bool = False,
 ) -> Tuple[Seen, ...]:
     """The domains of those names (None: every one), by name."""
     with said("list domains", hv.side):
@@ -49,7 +61,7 @@ def see_all(
         if names is not None and dom.name() not in names:
             continue
         with said("read domain %s" % dom.name(), hv.side), domains.gone_is_fine():
-            found.append(_seen(dom, record, flags, config))
+            found.append(_seen(dom, record, flags, config, live))
     return tuple(sorted(found, key=lambda seen: seen.name))
 
 
@@ -85,7 +97,18 @@ class _Flags:
         )
 
 
-def _seen(dom: Any, record: Mapping[str, Any], flags: _Flags, config: bool) -> Seen:
+def with_addresses(hv: Hypervisor, seen: Seen, sources: Sequence[str]) -> Seen:
+    """The same with the addresses of a guest that runs. An agent that is not connected is not asked: it would be waited for."""
+    asked = [source for source in sources if source != guest_addresses.AGENT or seen.agent]
+    if seen.status.state not in ACTIVE_STATES or not asked:
+        return seen
+    with said("read domain %s" % seen.name, hv.side), domains.gone_is_fine():
+        dom = hv.conn.lookupByUUIDString(seen.uuid)
+        return replace(seen, addresses=tuple(guest_addresses.addresses_of(dom, asked)))
+    return seen
+
+
+def _seen(dom: Any, record: Mapping[str, Any], flags: _Flags, config: bool, live: bool) -> Seen:
     uuid = dom.UUIDString()
     state = domains.state_word(int(record.get("state.state", 0)))
     number = dom.ID()
@@ -102,4 +125,13 @@ def _seen(dom: Any, record: Mapping[str, Any], flags: _Flags, config: bool) -> S
     if config:
         inactive = flag("VIR_DOMAIN_XML_INACTIVE") if status.persistent else 0
         read = read_domain(dom.XMLDesc(inactive), "XML of domain %s" % dom.name())
-    return Seen(dom.name(), uuid, status, read, dict(record))
+    running = dom.XMLDesc(0) if live and state in ACTIVE_STATES else None
+    return Seen(
+        dom.name(),
+        uuid,
+        status,
+        read,
+        dict(record),
+        read_domain(running, "XML of domain %s" % dom.name()) if running is not None else None,
+        running is not None and agent_is_connected(running),
+    )

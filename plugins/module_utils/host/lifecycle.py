@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import libvirt_api
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.domains import gone_is_fine, side_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import flag, is_error, said
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.patience import Patience
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.snapshot_xml import agent_is_connected
 
 # A guest that still boots ignores the power button, so it is pressed again. It also bounds a lost event.
 PRESS_AGAIN_S = 10.0
 
+_NO_BUTTON = ["VIR_ERR_INVALID_ARG", "VIR_ERR_NO_SUPPORT"]
 _NOT_GRACEFUL = ["VIR_ERR_SYSTEM_ERROR", "VIR_ERR_OPERATION_FAILED", "VIR_ERR_INVALID_ARG"]
 
 
@@ -60,19 +63,50 @@ def destroy(dom: Any) -> None:
                 raise
 
 
-def shutdown(dom: Any, timeout_s: float, force: bool) -> None:
-    """Ask the guest to power off and wait. After timeout_s: stop it at once if force, else HostError."""
+def shutdown(dom: Any, patience: Patience, force: bool) -> None:
+    """Ask the guest to power off and wait: through its agent where that is connected, then by the power button.
+
+    When that was in vain: stop it at once if force, else HostError.
+    """
+    begun = time.monotonic()
     with _stopping(dom) as stopped:
-        _press(dom)
-        if _wait(dom, stopped, timeout_s, press=True):
-            return
-    _overdue(dom, "shut domain %s down" % dom.name(), timeout_s, force)
+        if patience.agent_s > 0 and _has_agent(dom):
+            refused = _ask_agent(dom, stopped)
+            if _wait(dom, stopped, patience.agent_s, given_up=refused):
+                return
+        left = min(patience.acpi_s, patience.total_s - (time.monotonic() - begun))
+        if patience.acpi_s > 0 or patience.total_s == 0:
+            _press(dom)
+            if _wait(dom, stopped, left, press=True):
+                return
+    _overdue(dom, "shut domain %s down" % dom.name(), time.monotonic() - begun, force)
+
+
+def _has_agent(dom: Any) -> bool:
+    with said("read the configuration of domain %s" % dom.name(), side_of(dom)), gone_is_fine():
+        return bool(dom.isActive()) and agent_is_connected(dom.XMLDesc(0))
+    return False
+
+
+def _ask_agent(dom: Any, news: threading.Event) -> threading.Event:
+    """Ask it in a thread of its own, since libvirt waits for an agent that hangs. The answer is set when it refuses."""
+    refused = threading.Event()
+
+    def ask() -> None:
+        try:
+            dom.shutdownFlags(flag("VIR_DOMAIN_SHUTDOWN_GUEST_AGENT"))
+        except libvirt_api.libvirt.libvirtError:
+            refused.set()
+            news.set()
+
+    threading.Thread(target=ask, name="agent-shutdown", daemon=True).start()
+    return refused
 
 
 def wait_off(dom: Any, timeout_s: float, force: bool) -> None:
     """The same for a guest that is already on its way."""
     with _stopping(dom) as stopped:
-        if _wait(dom, stopped, timeout_s, press=False):
+        if _wait(dom, stopped, timeout_s):
             return
     _overdue(dom, "wait for domain %s to be off" % dom.name(), timeout_s, force)
 
@@ -82,7 +116,7 @@ def _overdue(dom: Any, attempted: str, timeout_s: float, force: bool) -> None:
         destroy(dom)
         return
     remedy = "Look at the guest's console; give it longer with wait_timeout, or allow force: true to stop it at once."
-    raise HostError(attempted, side_of(dom), "it was still running after %g s" % timeout_s, remedy)
+    raise HostError(attempted, side_of(dom), "it was still running after %.0f s" % timeout_s, remedy)
 
 
 @contextlib.contextmanager
@@ -105,29 +139,38 @@ def _stopping(dom: Any) -> Iterator[threading.Event]:
             conn.domainEventDeregisterAny(number)
 
 
-def _wait(dom: Any, stopped: threading.Event, timeout_s: float, press: bool) -> bool:
+def _wait(
+    dom: Any,
+    stopped: threading.Event,
+    timeout_s: float,
+    press: bool = False,
+    given_up: Optional[threading.Event] = None,
+) -> bool:
     """Whether it went off in time."""
     deadline = time.monotonic() + timeout_s
     while _is_active(dom):
         left = deadline - time.monotonic()
-        if left <= 0:
+        if left <= 0 or (given_up is not None and given_up.is_set()):
             return False
         if stopped.wait(min(PRESS_AGAIN_S, left)):
             stopped.clear()
-        elif press:
+        elif press and time.monotonic() < deadline:
             _press(dom)
     return True
 
 
 def _press(dom: Any) -> None:
-    """The guest agent when it is connected, else the power button. libvirt chooses."""
+    """The power button. A driver that has none gets the request as it likes it."""
     with said("ask domain %s to shut down" % dom.name(), side_of(dom)):
         try:
-            dom.shutdown()
-        except libvirt_api.libvirt.libvirtError:
+            dom.shutdownFlags(flag("VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN"))
+        except libvirt_api.libvirt.libvirtError as error:
             # It may have gone off between the question and the request; drivers do not agree on that error.
-            if _is_active(dom):
+            if not _is_active(dom):
+                return
+            if not is_error(error, _NO_BUTTON):
                 raise
+            dom.shutdown()
 
 
 def _is_active(dom: Any) -> bool:

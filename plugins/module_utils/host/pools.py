@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any, Iterator, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import libvirt_api
@@ -16,6 +17,9 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import H
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import NewVolume, Pool, Volume
 
 _MIB = 1024 * 1024
+REFRESH_WITHIN_S = 30.0
+# libvirt has no number of its own for this.
+_POOL_BUSY = "has asynchronous jobs running"
 _GONE = ["VIR_ERR_NO_STORAGE_VOL", "VIR_ERR_NO_STORAGE_POOL", "VIR_ERR_OPERATION_INVALID"]
 _NO_STORAGE_DRIVER = ["VIR_ERR_NO_SUPPORT"]
 
@@ -50,9 +54,20 @@ def pool_of(handle: Any) -> Pool:
 
 
 def refresh(hv: Hypervisor, pool: str) -> None:
-    """Let libvirt read the pool again: files that came from elsewhere, and free space."""
+    """Let libvirt read the pool again: files that came from elsewhere, and free space.
+
+    It refuses while a volume of the pool is being made; that is waited for, REFRESH_WITHIN_S at most.
+    """
+    deadline = time.monotonic() + REFRESH_WITHIN_S
     with said("refresh pool %s" % pool, hv.side):
-        hv.conn.storagePoolLookupByName(pool).refresh(0)
+        while True:
+            try:
+                hv.conn.storagePoolLookupByName(pool).refresh(0)
+                return
+            except libvirt_api.libvirt.libvirtError as error:
+                if _POOL_BUSY not in (error.get_error_message() or "") or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
 
 def list_volumes(hv: Hypervisor, pool: str) -> Tuple[Volume, ...]:

@@ -26,13 +26,15 @@ def add_disk(root: Element, disk: Disk) -> None:
     edit_xml.add(node, "driver", {"name": "qemu", "type": disk.format, "cache": disk.cache, "discard": disk.discard})
     edit_xml.add(node, "target", {"dev": disk.target, "bus": disk.bus})
     _set_source(node, disk.kind, disk.source)
+    if disk.optional:
+        node.find("source").set("startupPolicy", "optional")
     edit_xml.set_flag(node, "readonly", disk.readonly)
     edit_xml.set_flag(node, "shareable", disk.shareable)
     edit_xml.set_text(node, "serial", disk.serial)
     _insert(root.find("devices"), node)
     if disk.bus == "scsi" and root.find("devices/controller[@type='scsi']") is None:
-        # libvirt's own choice is a controller that many guests have no driver for.
-        edit_xml.add(root.find("devices"), "controller", {"type": "scsi", "model": "virtio-scsi"})
+        # libvirt would take an LSI Logic of the nineties, for which cloud images have no driver.
+        edit_xml.add(root.find("devices"), "controller", {"type": "scsi", "index": "0", "model": "virtio-scsi"})
 
 
 def _insert(devices: Element, node: Element) -> None:

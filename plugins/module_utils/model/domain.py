@@ -44,6 +44,7 @@ class Disk:
     kind: file, block, network, volume, dir, nvme, vhostuser (the XML's `type`).
     source: a path; for network `protocol://host[:port]/name`; for volume `pool/volume`; for nvme
     `PCI address/namespace`; None = empty drive.
+    optional: the guest starts without it, or arrives without it, where the file is missing.
     backing: sources below the first one, top down, when the XML names them. boot_order: 1 is tried first; None: not said.
     """
 
@@ -58,6 +59,7 @@ class Disk:
     cache: Optional[str] = None
     discard: Optional[str] = None
     serial: Optional[str] = None
+    optional: bool = False
     backing: Tuple[str, ...] = ()
     boot_order: Optional[int] = None
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.clone import CloneSource
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.cloud_init import SeedFound
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain, DomainStatus
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Change
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import HostFacts, HostNetwork
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.hotplug import Room
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.source_image import SourceImage
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool, Volume
 
 
@@ -43,6 +46,11 @@ class DomainFound:
     paths: whether each other path that the task names exists here; None when this host cannot be asked.
     uuid_owner: another domain that has the wanted UUID.
     shared_with: by path, other domains that name this domain's disks; asked for what is to be deleted or grown.
+    seed: what is at the place of the cloud-init seed, for a task with one.
+    rename_source_exists: whether there is a domain of the name that the task would take away. Where there is none of the new
+    name, config is that domain's.
+    clone: the domain that the task copies, where there is none of its name yet.
+    source_images: by path, the images that new disks are made from; None when this host cannot be asked.
     xml_domain, xml_changes, xml: for a task with `xml`: what it describes, what differs from config, what to define.
     """
 
@@ -55,6 +63,10 @@ class DomainFound:
     paths: Optional[Mapping[str, bool]] = None
     uuid_owner: Optional[str] = None
     shared_with: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    seed: Optional[SeedFound] = None
+    source_images: Optional[Mapping[str, SourceImage]] = None
+    rename_source_exists: bool = False
+    clone: Optional[CloneSource] = None
     xml_domain: Optional[Domain] = None
     xml_changes: Tuple[Change, ...] = ()
     xml: Optional[str] = None

@@ -14,6 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model import (
     edit_xml,
     safe_xml,
 )
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.cloud_init import RECORD
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import METADATA_NS, Boot, Cpu
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Edit
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.sizes import in_kib, whole_number
@@ -160,6 +161,16 @@ def _metadata(root: safe_xml.Element, values: Mapping[str, str]) -> None:
         edit_xml.drop(root, "metadata")
 
 
+def _seed_record(root: safe_xml.Element, record: str) -> None:
+    """What the domain remembers of its cloud-init seed, beside the values of the user."""
+    metadata = edit_xml.get_or_add(root, "metadata", ("memory", "currentMemory", "vcpu", "os"))
+    fleet = metadata.find("{%s}fleet" % METADATA_NS)
+    if fleet is None:
+        metadata.append(safe_xml.parse(metadata_xml({RECORD: record})))
+    else:
+        edit_xml.set_text(fleet, "{%s}%s" % (METADATA_NS, RECORD), record)
+
+
 def metadata_xml(values: Mapping[str, str]) -> str:
     """The element we keep under <metadata>."""
     root = safe_xml.parse("<%s:fleet xmlns:%s='%s'/>" % (_PREFIX, _PREFIX, METADATA_NS))
@@ -187,6 +198,7 @@ EDITS: Dict[str, Callable[..., None]] = {
     "boot": _boot,
     "cpu": _cpu,
     "metadata": _metadata,
+    "seed_record": _seed_record,
     "disk_add": disk_patch_xml.add_disk,
     "disk_set": disk_patch_xml.set_disk,
     "disk_drop": disk_patch_xml.drop_disk,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.cloud_init import shown_metadata
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
     SHUTOFF,
     Disk,
@@ -41,7 +42,7 @@ def domain_result(config: Domain, status: DomainStatus) -> Dict[str, Any]:
         "graphics": list(config.graphics),
         "tpm": config.tpm,
         "serial_log": config.serial_log,
-        "metadata": dict(config.metadata),
+        "metadata": shown_metadata(config.metadata),
         "moved_to": moved_to(config),
     }
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Mapping, Optional, Tuple
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.cloud_init import WantedSeed
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Boot, Cpu
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.source_image import WantedImage
 
 PRESENT = "present"
 RUNNING = "running"
@@ -36,6 +38,7 @@ class WantedDisk:
     """A disk: a volume (pool, name), a path of the host, or a network source. All None: an empty drive.
 
     path: an empty string empties a drive. size_mib: the volume is created with it when it is not there, and grown to it.
+    image: what it is then a copy of. optional: a guest starts without it where it is missing.
     """
 
     pool: Optional[str] = None
@@ -53,6 +56,8 @@ class WantedDisk:
     discard: Optional[str] = None
     serial: Optional[str] = None
     backing: Optional[WantedBacking] = None
+    image: Optional[WantedImage] = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class Wanted:
     memory_mib, vcpus: what it has. max_memory_mib, max_vcpus: the most that it can have without a boot.
     apply_live: change a running guest at once where that is possible.
     domain_type: kvm, qemu; None chooses for a new domain and leaves an existing one alone.
+    wait_timeout_s: for a shutdown as a whole; agent_timeout_s, acpi_timeout_s: for its ways.
+    rename_from, clone_from: names of domains. clone_pool: where the copies of its disks go; None: beside them.
     xml: the whole definition instead of the options above it.
     """
 
@@ -96,11 +103,17 @@ class Wanted:
     tpm: Optional[str] = None
     serial_log: Optional[str] = None
     metadata: Optional[Mapping[str, str]] = None
+    seed: Optional[WantedSeed] = None
+    rename_from: Optional[str] = None
+    clone_from: Optional[str] = None
+    clone_pool: Optional[str] = None
     xml: Optional[str] = None
     autostart: Optional[bool] = None
     apply_live: bool = False
     force: bool = False
     wait_timeout_s: int = 120
+    agent_timeout_s: Optional[int] = None
+    acpi_timeout_s: Optional[int] = None
     remove_storage: bool = False
 
     @property

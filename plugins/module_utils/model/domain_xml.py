@@ -139,6 +139,7 @@ def _disk(node: safe_xml.Element) -> Disk:
         readonly=node.find("readonly") is not None,
         shareable=node.find("shareable") is not None,
         serial=safe_xml.text_of(node, "serial") or None,
+        optional=_attribute(node, "source", "startupPolicy") in ("optional", "requisite"),
         backing=_backing(node),
         boot_order=_number(_attribute(node, "boot", "order")),
     )

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import WantedBacking, WantedDisk
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.names import name_problems
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.disk_image import image_problems, wanted_image
 
 PROTOCOLS = ("nfs", "nbd", "iscsi", "http", "https", "ftp", "ftps", "ssh")
 _FLAT = (
@@ -36,7 +37,7 @@ def wanted_disk(disk: Mapping[str, Any]) -> WantedDisk:
     below = disk["backing"]
     values: Dict[str, Any] = {field: disk[field] for field in _FLAT}
     backing = WantedBacking(below["format"], below["name"], below["path"]) if below is not None else None
-    return WantedDisk(backing=backing, **values)
+    return WantedDisk(backing=backing, image=wanted_image(disk.get("image")), **values)
 
 
 def disk_problems(disks: List[Mapping[str, Any]]) -> Iterator[str]:
@@ -48,6 +49,7 @@ def disk_problems(disks: List[Mapping[str, Any]]) -> Iterator[str]:
         yield from _place(option, disk)
         yield from _size(option, disk)
         yield from _backing(option, disk)
+        yield from image_problems(option, disk)
         if disk["target"] is not None:
             if disk["target"] in targets:
                 yield "%s.target %s is given twice; give each disk its own" % (option, disk["target"])

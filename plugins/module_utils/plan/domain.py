@@ -15,11 +15,24 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted i
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, PreflightError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import domain_states
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.cloud_init import seed_steps, with_seed
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.disk_image import image_steps
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_clone import (
+    clone_concerns,
+    clone_steps,
+    clone_warnings,
+    found_as_cloned,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import MIB, new_volume
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_growth import Growth, growth
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_new import first_definition
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_refusals import busy, concerns
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_removal import removal_steps
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_rename import (
+    rename_concerns,
+    rename_steps,
+    renames,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_timing import Timed, timed
 
 
@@ -28,6 +41,8 @@ def plan_domain(wanted: Wanted, found: DomainFound) -> Plan:
     if wanted.state == want.ABSENT:
         return _absent(wanted, found)
     _refuse(wanted, found)
+    found = found_as_cloned(wanted, found)
+    wanted = with_seed(wanted, found)
     lifecycle = domain_states.transition(wanted.state, found.status)
     actions = tuple(step.action for step in lifecycle)
     if found.config is None:
@@ -40,6 +55,7 @@ def plan_domain(wanted: Wanted, found: DomainFound) -> Plan:
     before.update(grown.before)
     after.update(grown.after)
     _show_state(before, after, wanted, found, actions)
+    _show_origin(before, after, wanted, found)
     return Plan(
         steps=_in_order(wanted, found, changes, grown, lifecycle),
         before=before,
@@ -53,7 +69,8 @@ def _in_order(
     wanted: Wanted, found: DomainFound, changes: Timed, grown: Growth, lifecycle: Tuple[Step, ...]
 ) -> Tuple[Step, ...]:
     """What changes the running guest comes before its definition, and after it was let go on: it has to take part."""
-    volumes = tuple(_volume_steps(wanted, found)) + grown.now
+    origin = tuple(clone_steps(wanted, found) + rename_steps(wanted, found))
+    volumes = origin + tuple(_volume_steps(wanted, found)) + grown.now + tuple(seed_steps(wanted, found))
     definition = tuple(_persist(found)) + changes.later + tuple(_autostart(wanted, found))
     if domain_states.wakes(tuple(step.action for step in lifecycle)):
         return volumes + lifecycle + changes.live + definition
@@ -72,7 +89,9 @@ def _refuse(wanted: Wanted, found: DomainFound) -> None:
             "it has UUID %s, the option uuid says %s" % (found.config.uuid, wanted.uuid),
             "A domain keeps its UUID: leave uuid out, or remove the domain first",
         )
-    problems = concerns(wanted, found)
+    # What is copied or renamed comes first: the rest is judged by what that will be.
+    problems = clone_concerns(wanted, found) + rename_concerns(wanted, found)
+    problems = problems or concerns(wanted, found_as_cloned(wanted, found))
     if problems:
         raise PreflightError(attempted, problems)
 
@@ -80,7 +99,7 @@ def _refuse(wanted: Wanted, found: DomainFound) -> None:
 def _new(wanted: Wanted, found: DomainFound, lifecycle: Tuple[Step, ...]) -> Plan:
     definition = first_definition(wanted, found)
     grown = growth(wanted, found, ())
-    steps = _volume_steps(wanted, found) + list(grown.now)
+    steps = _volume_steps(wanted, found) + list(grown.now) + seed_steps(wanted, found)
     steps.append(Step("define", definition.words, definition.args))
     if wanted.autostart:
         steps.append(Step("autostart", "start the domain with its host", {"value": True}))
@@ -119,7 +138,7 @@ def _volume_steps(wanted: Wanted, found: DomainFound) -> List[Step]:
             above = " over %s" % volume.backing if volume.backing else ""
             words = "create volume %s (%s)%s in pool %s" % (volume.name, size, above, volume.pool)
             steps.append(Step("create_volume", words, {"volume": volume}))
-    return steps
+    return steps + image_steps(wanted, found)
 
 
 def _persist(found: DomainFound) -> List[Step]:
@@ -151,6 +170,14 @@ def _show_state(
         before["autostart"], after["autostart"] = now, wanted.autostart
 
 
+def _show_origin(before: Dict[str, Any], after: Dict[str, Any], wanted: Wanted, found: DomainFound) -> None:
+    if renames(wanted, found):
+        before["name"], after["name"] = wanted.rename_from, wanted.name
+    elif found.clone is not None:
+        before.clear()
+        after["name"], after["clone_from"] = wanted.name, wanted.clone_from
+
+
 _AFTER = {
     "start": "running",
     "restore": "running",
@@ -170,7 +197,7 @@ def _warnings(wanted: Wanted, found: DomainFound, changes: Sequence[Change]) -> 
     said = []
     if any(change.edit.name == "firmware" for change in changes):
         said.append("The firmware of %s changes: a system installed under the other one may not boot." % wanted.name)
-    return tuple(said) + _nothing_to_save(wanted, found)
+    return tuple(said) + clone_warnings(found) + _nothing_to_save(wanted, found)
 
 
 def _nothing_to_save(wanted: Wanted, found: DomainFound) -> Tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import replace
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Disk, Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Change, Edit
@@ -72,7 +72,13 @@ def default_format(wanted: WantedDisk) -> str:
 def new_volume(wanted: WantedDisk, found: DomainFound) -> Optional[NewVolume]:
     """The volume to create for this disk, or None when it is there or is not a volume."""
     place = place_of(wanted, found.host)
-    if wanted.size_mib is None or place.pool is None or place.volume is None or place.source is None:
+    if (
+        wanted.size_mib is None
+        or wanted.image is not None
+        or place.pool is None
+        or place.volume is None
+        or place.source is None
+    ):
         return None
     if place.source in found.volumes:
         return None
@@ -142,7 +148,7 @@ def disk_changes(
     changes = [_dropped(disk) for disk in present if disk.target not in kept]
     for disk, other in pairs:
         if other is None:
-            changes.append(_added(disk, found.host))
+            changes.append(added(disk, found.host))
         else:
             changes.extend(_differences(disk, other, found.host))
     return changes
@@ -162,13 +168,16 @@ def placed(
         used |= {disk.target for disk in present + found.live.disks}
     complete: List[Tuple[WantedDisk, Optional[Disk]]] = []
     for disk, other in pairs:
-        if other is None:
-            bus = disk.bus or default_bus(disk.device, machine)
-            target = disk.target or next(name for name in _target_names(bus) if name not in used)
-            used.add(target)
-            disk = replace(disk, bus=bus, target=target)
-        complete.append((disk, other))
+        complete.append((disk if other is not None else seated(disk, used, machine), other))
     return complete
+
+
+def seated(disk: WantedDisk, used: Set[str], machine: Optional[str]) -> WantedDisk:
+    """With the bus and the target that it gets, which is not among those used; `used` has it afterwards."""
+    bus = disk.bus or default_bus(disk.device, machine)
+    target = disk.target or next(name for name in _target_names(bus) if name not in used)
+    used.add(target)
+    return replace(disk, bus=bus, target=target)
 
 
 def _dropped(disk: Disk) -> Change:
@@ -176,8 +185,8 @@ def _dropped(disk: Disk) -> Change:
     return Change("disks." + disk.target, disk.source, None, words, Edit("disk_drop", {"target": disk.target}))
 
 
-def _added(wanted: WantedDisk, host: HostView) -> Change:
-    """wanted: with target and bus."""
+def added(wanted: WantedDisk, host: HostView) -> Change:
+    """Attaching it. wanted: with target and bus."""
     place = place_of(wanted, host)
     disk = Disk(
         target=wanted.target or "",
@@ -191,6 +200,7 @@ def _added(wanted: WantedDisk, host: HostView) -> Change:
         cache=wanted.cache,
         discard=wanted.discard,
         serial=wanted.serial,
+        optional=wanted.optional,
     )
     words = "attach %s %s (%s)" % (disk.device, disk.target, place.source or "empty")
     return Change("disks." + disk.target, None, place.source or "empty", words, Edit("disk_add", {"disk": disk}))

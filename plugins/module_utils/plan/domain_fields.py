@@ -14,6 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import C
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change import Change, Edit
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted, WantedNic
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.cloud_init import seed_changes
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import disk_changes
 
 _VERSION = re.compile(r"-\d.*$")
@@ -29,7 +30,7 @@ def changes(wanted: Wanted, config: Domain, found: DomainFound) -> Tuple[Change,
         found_changes.extend(disk_changes(wanted.disks, config, found, wanted.machine or config.machine))
     if wanted.nics is not None:
         found_changes.extend(nic_changes(wanted.nics, config.nics))
-    for compare in (_graphics, _tpm, _serial_log, _metadata):
+    for compare in (_graphics, _tpm, _serial_log, _metadata, seed_changes):
         found_changes.extend(compare(wanted, config, found))
     return tuple(found_changes)
 

@@ -13,6 +13,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_change i
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound, HostView
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import domain_fields
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.cloud_init import first_record
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import disk_changes
 
 # Can be migrated to any host that offers the same features; host-passthrough cannot.
@@ -37,7 +38,7 @@ def first_definition(wanted: Wanted, found: DomainFound) -> FirstDefinition:
     machine = wanted.machine or (X86_MACHINE if arch == "x86_64" else None)
     devices = disk_changes(wanted.disks or (), None, found, machine) if wanted.disks else []
     devices += list(domain_fields.nic_changes(wanted.nics or (), ()))
-    edits = _scalar_edits(wanted, kind, machine) + [change.edit for change in devices]
+    edits = _scalar_edits(wanted, kind, machine) + first_record(wanted, found) + [change.edit for change in devices]
     words = "define domain %s (%d MiB, %d vCPUs, %s)" % (wanted.name, wanted.memory_mib or 0, wanted.vcpus or 1, kind)
     args = {"name": wanted.name, "arch": arch, "uuid": wanted.uuid, "edits": tuple(edits)}
     return FirstDefinition(words, args, _shown(wanted, kind, machine, devices), warnings)

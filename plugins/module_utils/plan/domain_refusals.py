@@ -13,6 +13,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.concern import 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted, WantedDisk
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Volume
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.cloud_init import seed_concerns
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.disk_image import image_concerns
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import (
     BLOCK_POOLS,
     MIB,
@@ -26,7 +28,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks imp
 def concerns(wanted: Wanted, found: DomainFound) -> Tuple[Concern, ...]:
     """Errors only; an empty tuple means that nothing stands in the way."""
     problems: List[Concern] = []
-    for check in (_existence, _identity, _capacity, _capability, _networks, _files):
+    for check in (_existence, _identity, _capacity, _capability, _networks, _files, seed_concerns, image_concerns):
         problems.extend(check(wanted, found))
     for index, disk in enumerate(wanted.disks or ()):
         problems.extend(_disk(index, disk, found))
@@ -49,7 +51,7 @@ def _error(name: str, detail: str, remedy: str) -> Concern:
 
 
 def _existence(wanted: Wanted, found: DomainFound) -> Iterator[Concern]:
-    if found.config is None and not wanted.describes:
+    if found.config is None and not wanted.describes and not (wanted.clone_from or wanted.rename_from):
         missing = []
         if wanted.memory_mib is None:
             missing.append("memory_mib")
@@ -193,7 +195,7 @@ def _missing(option: str, disk: WantedDisk, place: Place, found: DomainFound) ->
     """A disk whose data is not there and will not be made."""
     path = place.source or ""
     in_pool = place.pool is not None
-    if in_pool and disk.size_mib is not None:
+    if in_pool and (disk.size_mib is not None or disk.image is not None):
         return
     if found.paths is None and not in_pool:
         return  # a remote host outside its pools cannot be asked; libvirt tells at the start

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import List, Tuple
 
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.cloud_init import own_images
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
@@ -20,7 +21,7 @@ def removal_steps(wanted: Wanted, found: DomainFound) -> Tuple[Tuple[Step, ...],
         return (), ()
     steps: List[Step] = []
     warnings: List[str] = []
-    for disk in found.config.images:
+    for disk in own_images(found.config):
         path = source_here(disk, found.host)
         volume = found.volumes.get(path or "")
         others = found.shared_with.get(path or "", ())

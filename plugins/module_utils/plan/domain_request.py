@@ -13,7 +13,14 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import B
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted, WantedNic
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import RequestError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.names import name_problems
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.cloud_init_request import (
+    metadata_problems,
+    seed_problems,
+    wanted_seed,
+)
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.disk_request import disk_problems, wanted_disk
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_clone import origin_problems
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.shutdown import shutdown_problems
 
 DESCRIBING = (
     "memory_mib",
@@ -30,6 +37,7 @@ DESCRIBING = (
     "tpm",
     "serial_log",
     "metadata",
+    "cloud_init",
     "uuid",
 )
 CPU_MODES = ("host-passthrough", "host-model", "maximum")
@@ -64,11 +72,17 @@ def wanted_domain(params: Mapping[str, Any], given: Optional[Domain] = None) -> 
         tpm=params["tpm"],
         serial_log=params["serial_log"],
         metadata=None if params["metadata"] is None else {key: str(value) for key, value in params["metadata"].items()},
+        seed=None if params.get("cloud_init") is None else wanted_seed(params["cloud_init"], params["name"]),
+        rename_from=params.get("rename_from"),
+        clone_from=(params.get("clone_from") or {}).get("name"),
+        clone_pool=(params.get("clone_from") or {}).get("pool"),
         xml=params["xml"],
         autostart=params["autostart"],
         apply_live=params.get("apply") == "live",
         force=params["force"],
         wait_timeout_s=params["wait_timeout"],
+        agent_timeout_s=(params.get("shutdown") or {}).get("agent_timeout_s"),
+        acpi_timeout_s=(params.get("shutdown") or {}).get("acpi_timeout_s"),
         remove_storage=params["remove_storage"],
     )
 
@@ -77,7 +91,9 @@ def _problems(params: Mapping[str, Any], given: Optional[Domain]) -> Iterator[st
     yield from name_problems("name", params["name"])
     if params["xml"] is not None:
         yield from _xml_problems(params, given)
-    yield from _control_characters("", {key: value for key, value in params.items() if key not in ("xml", "name")})
+    yield from _control_characters(
+        "", {key: value for key, value in params.items() if key not in ("xml", "name", "cloud_init")}
+    )
     yield from _number_problems(params)
     if params["uuid"] is not None and not _UUID.match(params["uuid"].lower()):
         yield "uuid is %r; give 8-4-4-4-12 hexadecimal digits" % params["uuid"]
@@ -87,6 +103,10 @@ def _problems(params: Mapping[str, Any], given: Optional[Domain]) -> Iterator[st
     yield from _cpu_problems(params["cpu"])
     yield from disk_problems(params["disks"] or [])
     yield from _nic_problems(params["networks"] or [])
+    yield from origin_problems(params)
+    yield from shutdown_problems(params.get("shutdown"))
+    yield from seed_problems(params.get("cloud_init"))
+    yield from metadata_problems(params["metadata"] or {})
     for key in params["metadata"] or {}:
         if not _XML_NAME.match(str(key)):
             yield "metadata has the key %r; a key is letters, digits, '_', '-' and '.', starting with a letter" % key

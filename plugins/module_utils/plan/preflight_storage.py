@@ -89,14 +89,14 @@ def are_the_other_files_there(case: Case) -> Answers:
 
 
 def other_files(domain: Domain) -> List[Tuple[str, str]]:
-    """Files that QEMU opens on the destination and that do not move: (path, what for)."""
+    """Files that QEMU opens on the destination and that do not move: (path, what for). Not those it may arrive without."""
     boot, firmware = domain.boot, domain.firmware
     files = [(boot.kernel, "kernel"), (boot.initrd, "initrd"), (firmware.loader, "firmware")]
     files += [(firmware.template, "variable store template")] if not firmware.nvram else []
     files += [
         (disk.source, "%s %s" % (disk.device, disk.target))
         for disk in domain.disks
-        if disk.source and not disk.writable_image and disk.kind in ("file", "block")
+        if disk.source and not disk.writable_image and not disk.optional and disk.kind in ("file", "block")
     ]
     return [(path, use) for path, use in files if path]
 

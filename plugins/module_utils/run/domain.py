@@ -17,6 +17,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_merge_xm
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_result import domain_result
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import STATES, Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.source_image import FORMATS
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import plan_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
@@ -29,6 +30,12 @@ _BACKING: Dict[str, Any] = {
     "name": {"type": "str"},
     "path": {"type": "path"},
     "format": {"type": "str", "required": True, "choices": ["qcow2", "raw", "vmdk", "vdi", "vhdx", "vpc", "qed"]},
+}
+
+_IMAGE: Dict[str, Any] = {
+    "path": {"type": "path", "required": True},
+    "format": {"type": "str", "required": True, "choices": list(FORMATS)},
+    "checksum": {"type": "str"},
 }
 
 _DISK: Dict[str, Any] = {
@@ -47,6 +54,7 @@ _DISK: Dict[str, Any] = {
     "discard": {"type": "str", "choices": ["ignore", "unmap"]},
     "serial": {"type": "str"},
     "backing": {"type": "dict", "options": _BACKING},
+    "image": {"type": "dict", "options": _IMAGE},
 }
 
 _NETWORK: Dict[str, Any] = {
@@ -57,11 +65,24 @@ _NETWORK: Dict[str, Any] = {
     "link": {"type": "str", "choices": ["up", "down"]},
 }
 
+_CLOUD_INIT: Dict[str, Any] = {
+    "user_data": {"type": "raw"},
+    "meta_data": {"type": "raw"},
+    "network_config": {"type": "raw"},
+    "pool": {"type": "str"},
+}
+
 OPTIONS: Dict[str, Any] = {
     "name": {"type": "str", "aliases": ["guest"]},
-    "domains": {"type": "list", "elements": "dict"},
+    # Ansible itself may refuse a task before anybody has looked into the entries.
+    "domains": {"type": "list", "elements": "dict", "no_log": True},
     "parallel": {"type": "int", "default": 4},
     "state": {"type": "str", "default": "present", "choices": list(STATES)},
+    "rename_from": {"type": "str"},
+    "clone_from": {
+        "type": "dict",
+        "options": {"name": {"type": "str", "required": True}, "pool": {"type": "str"}},
+    },
     "xml": {"type": "str"},
     "uuid": {"type": "str"},
     "domain_type": {"type": "str", "default": "auto", "choices": ["auto", "kvm", "qemu"]},
@@ -82,9 +103,14 @@ OPTIONS: Dict[str, Any] = {
     "tpm": {"type": "str", "choices": ["none", "emulator"]},
     "serial_log": {"type": "str"},
     "metadata": {"type": "dict"},
+    "cloud_init": {"type": "dict", "options": _CLOUD_INIT, "no_log": True},
     "autostart": {"type": "bool"},
     "apply": {"type": "str", "default": "live", "choices": ["live", "next_boot"]},
     "force": {"type": "bool", "default": False},
+    "shutdown": {
+        "type": "dict",
+        "options": {"agent_timeout_s": {"type": "int"}, "acpi_timeout_s": {"type": "int"}},
+    },
     "wait_timeout": {"type": "int", "default": 120},
     "remove_storage": {"type": "bool", "default": False},
 }
@@ -152,6 +178,7 @@ def _open(params: Mapping[str, Any]) -> Iterator[Union[DomainJob, DomainSetJob]]
 SENTENCE = Sentence(
     options=OPTIONS,
     open=_open,
+    secret=("cloud_init",),
     constraints={"mutually_exclusive": [("name", "domains")], "required_one_of": [("name", "domains")]},
 )
 

@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Mapping
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
     definitions,
+    disk_image,
     domains,
     lifecycle,
     live_change,
     pools,
+    seed_image,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.cloud_init import live_metadata
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_build_xml import build
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_patch_xml import bare_metadata_xml, patch
@@ -23,6 +26,8 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted i
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import CannotConverge, HostError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan, Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import edits_of
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.shutdown import patience
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import domain_origin
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_live import take_live
 
 # One definition carries them all, so libvirt sees a change whole or not at all.
@@ -37,8 +42,16 @@ _LIFECYCLE: Dict[str, Callable[[Any, Wanted], None]] = {
     "suspend": lambda dom, wanted: lifecycle.suspend(dom),
     "save": lambda dom, wanted: lifecycle.save(dom),
     "destroy": lambda dom, wanted: lifecycle.destroy(dom),
-    "shutdown": lambda dom, wanted: lifecycle.shutdown(dom, wanted.wait_timeout_s, wanted.force),
+    "shutdown": lambda dom, wanted: lifecycle.shutdown(dom, patience(wanted), wanted.force),
     "wait_off": lambda dom, wanted: lifecycle.wait_off(dom, wanted.wait_timeout_s, wanted.force),
+}
+
+
+_ORIGIN: Dict[str, Callable[[Hypervisor, Wanted, Mapping[str, Any]], None]] = {
+    "copy_disks": lambda hv, wanted, args: domain_origin.copy_disks(hv, args["clone"]),
+    "copy_nvram": lambda hv, wanted, args: domain_origin.copy_nvram(args["from"], args["to"]),
+    "define_copy": lambda hv, wanted, args: domain_origin.define_copy(hv, args["clone"]),
+    "rename": lambda hv, wanted, args: domain_origin.rename(hv, args["from"], wanted.name, args["nvram"]),
 }
 
 
@@ -66,6 +79,17 @@ def _take(hv: Hypervisor, wanted: Wanted, step: Step) -> None:
         pools.create_volume(
             hv, volume.pool, volume.name, volume.capacity_bytes, volume.format, volume.backing, volume.backing_format
         )
+    elif step.action in _ORIGIN:
+        _ORIGIN[step.action](hv, wanted, step.args)
+    elif step.action == "copy_image":
+        args = step.args
+        disk_image.make_from(args["image"], args["path"], args["format"], args["capacity_bytes"])
+        pools.refresh(hv, args["pool"])
+    elif step.action == "write_seed":
+        place = step.args["place"]
+        seed_image.write(step.args["tool"], step.args["seed"].texts, place.path)
+        if place.pool is not None:
+            pools.refresh(hv, place.pool)
     elif step.action == "define":
         _define(hv, wanted, step)
     elif step.action == "live":
@@ -101,7 +125,7 @@ def _redefine(hv: Hypervisor, wanted: Wanted, plan: Plan, found: DomainFound) ->
     definitions.define(hv, wanted.name, patch(domains.read_with_secrets(dom), edits))
     for edit in edits:
         if edit.name == "metadata" and found.live is not None:
-            definitions.set_live_metadata(dom, bare_metadata_xml(edit.args["values"]))
+            definitions.set_live_metadata(dom, bare_metadata_xml(live_metadata(edit.args["values"], found.live)))
 
 
 def _domain(hv: Hypervisor, wanted: Wanted) -> Any:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import replace
-from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple
+from typing import Callable, Dict, Mapping, Optional, Set, Tuple
 
-from ansible_collections.kvmops.fleet.plugins.module_utils.host import capabilities, domains, here, pools
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import capabilities, disk_image, domains, here, pools
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.clone import CloneSource
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.cloud_init import own_images
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import Domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_diff_xml import differences
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found import DomainFound, HostView
@@ -20,13 +22,18 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted i
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_xml import read_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.hotplug import Room
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.hotplug_xml import read_room
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.source_image import SourceImage
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Volume
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_clone import as_cloned, clone_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_disks import (
     backing_path,
     place_of,
     source_here,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_growth import too_small
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_origin import look_at_source
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_seed import look_at_seed
+from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain_users import used_by
 
 
 def look(
@@ -34,9 +41,12 @@ def look(
 ) -> DomainFound:
     """Changes nothing. host: from another look on this connection. kvm_works: asked only where it matters."""
     dom = domains.find(hv, wanted.name)
+    old = domains.find(hv, wanted.rename_from) if wanted.rename_from else None
+    dom = dom if dom is not None else old
     status = domains.status(dom) if dom is not None else None
     host = host or look_at_host(hv)
-    if dom is None and wanted.domain_type is None and wanted.xml is None:
+    clone = look_at_source(hv, wanted, host) if wanted.clone_from and dom is None else None
+    if dom is None and clone is None and wanted.domain_type is None and wanted.xml is None:
         host = replace(host, kvm_works=kvm_works() if kvm_works else capabilities.kvm_works(hv))
     config, config_xml = domains.read(dom) if dom is not None else (None, None)
     live, live_xml = domains.read(dom, inactive=False) if status is not None and status.active else (None, None)
@@ -52,10 +62,21 @@ def look(
         paths=_paths(hv, wanted, host),
         uuid_owner=_uuid_owner(hv, wanted),
         shared_with=_shared_with(hv, wanted.name, _asked_for(wanted, config, host, volumes), host),
+        seed=look_at_seed(hv, wanted, host, config or _as_cloned(wanted, clone, host))
+        if wanted.seed is not None
+        else None,
+        rename_source_exists=old is not None,
+        clone=clone,
+        source_images=_source_images(hv, wanted, volumes, host),
         xml_domain=read_domain(wanted.xml, "xml") if wanted.xml is not None else None,
         xml_changes=differences(xml, config_xml) if xml is not None and config_xml is not None else (),
         xml=xml,
     )
+
+
+def _as_cloned(wanted: Wanted, clone: Optional[CloneSource], host: HostView) -> Optional[Domain]:
+    source = clone.config if clone is not None else None
+    return as_cloned(wanted, source, clone_of(wanted, source, host)) if source is not None else None
 
 
 def look_at_host(hv: Hypervisor) -> HostView:
@@ -79,7 +100,7 @@ def _volumes(hv: Hypervisor, wanted: Wanted, host: HostView, config: Optional[Do
         if below is not None:
             _keep(found, below, pools.find_volume_by_path(hv, below))
     if wanted.state == ABSENT and wanted.remove_storage and config is not None:
-        for image in config.images:
+        for image in own_images(config):
             path = source_here(image, host)
             if path is not None:
                 _keep(found, path, pools.find_volume_by_path(hv, path))
@@ -105,11 +126,21 @@ def _paths(hv: Hypervisor, wanted: Wanted, host: HostView) -> Optional[Mapping[s
     return here.existing(names)
 
 
+def _source_images(
+    hv: Hypervisor, wanted: Wanted, volumes: Mapping[str, Volume], host: HostView
+) -> Optional[Dict[str, SourceImage]]:
+    """Of the disks that are not there yet."""
+    if not here.is_here(hv):
+        return None
+    images = {disk.image for disk in wanted.disks or () if disk.image and place_of(disk, host).source not in volumes}
+    return {image.path: disk_image.look(image) for image in images}
+
+
 def _uuid_owner(hv: Hypervisor, wanted: Wanted) -> Optional[str]:
     if not wanted.uuid:
         return None
     dom = domains.find_by_uuid(hv, wanted.uuid)
-    return str(dom.name()) if dom is not None and dom.name() != wanted.name else None
+    return str(dom.name()) if dom is not None and dom.name() not in (wanted.name, wanted.rename_from) else None
 
 
 def _asked_for(
@@ -118,7 +149,7 @@ def _asked_for(
     """The images whose other users matter: those that are to be deleted, or grown."""
     if wanted.state == ABSENT:
         return (
-            {source_here(disk, host) for disk in config.images}
+            {source_here(disk, host) for disk in own_images(config)}
             if wanted.remove_storage and config is not None
             else set()
         )
@@ -131,11 +162,6 @@ def _shared_with(hv: Hypervisor, name: str, own: Set[Optional[str]], host: HostV
     for dom in domains.every(hv) if own else ():
         if dom.name() == name:
             continue
-        for path in _used_by(dom, host) & own:
+        for path in used_by(dom, host) & own:
             users[path or ""] = users.get(path or "", ()) + (dom.name(),)
     return users
-
-
-def _used_by(dom: Any, host: HostView) -> Set[Optional[str]]:
-    other = domains.read(dom, inactive=False)[0]
-    return {source_here(disk, host) for disk in other.disks} | {path for disk in other.disks for path in disk.backing}

@@ -10,7 +10,7 @@ The only place that reads check_mode and that ends a module.
 from __future__ import annotations
 
 import traceback
-from typing import Any, ContextManager, Dict, Generic, Mapping, NamedTuple, Optional, TypeVar
+from typing import Any, ContextManager, Dict, Generic, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -25,6 +25,9 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import (
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Plan
 
 Found = TypeVar("Found")
+
+# What Ansible itself shows instead of a secret.
+HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 URI_OPTION: Dict[str, Any] = {"uri": {"type": "str", "default": "qemu:///system"}}
 
@@ -57,11 +60,14 @@ class Sentence(NamedTuple):
     """What a module hands to `tell`.
 
     options: the argument spec without `uri`.  constraints: mutually_exclusive, required_if, …
+    secret: names of options, of the task or of each entry of `domains`, that are shown nowhere: not in the result, whose
+    `invocation` names them only, and not in the host's log.
     open: params -> context manager that gives a Job; it refuses a bad request with RequestError before connecting.
     """
 
     options: Mapping[str, Any]
     open: Any
+    secret: Tuple[str, ...] = ()
     constraints: Mapping[str, Any] = {}
 
 
@@ -71,13 +77,29 @@ def tell(sentence: Sentence) -> None:
         argument_spec=dict(URI_OPTION, **sentence.options), supports_check_mode=True, **sentence.constraints
     )
     _require_libraries(module)
+    # Ansible would take every single word of a secret option, a number too, out of all that the result says.
+    module.no_log_values.clear()
+    shown = {"invocation": {"module_args": hidden(module.params, sentence.secret)}} if sentence.secret else {}
     try:
-        result = _run(module, sentence.open(module.params))
+        result = dict(_run(module, sentence.open(module.params)), **shown)
     except KvmError as error:
-        module.fail_json(**failure(error))
+        module.fail_json(**dict(failure(error), **shown))
     if result.get("failed"):
         module.fail_json(**result)
     module.exit_json(**result)
+
+
+def hidden(params: Mapping[str, Any], secret: Sequence[str]) -> Dict[str, Any]:
+    """The parameters without those options, which may stand in the entries of a list too."""
+
+    def value_of(name: str, value: Any) -> Any:
+        if name in secret and value is not None:
+            return HIDDEN
+        if isinstance(value, list):
+            return [hidden(each, secret) if isinstance(each, Mapping) else each for each in value]
+        return value
+
+    return {name: value_of(name, value) for name, value in params.items()}
 
 
 def _run(module: AnsibleModule, opened: ContextManager[Job]) -> Dict[str, Any]:

@@ -19,14 +19,35 @@ RELEASE = "bookworm"
 KERNEL = "linux-image-cloud-amd64"
 BUSYBOX = Path("/bin/busybox")
 MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "virtio_balloon", "virtio_rng", "button", "evdev")
-APPLETS = ("sh", "mount", "umount", "dmesg", "insmod", "cat", "hostname", "ip", "cut", "ls", "ps", "sync", "poweroff")
+# Loaded only on request: a drive for CD-ROMs and what is on them, and the guest agent's channel.
+EXTRA_MODULES = {"seed": ("virtio_scsi", "sr_mod", "isofs"), "agent": ("virtio_console",)}
+APPLETS = (
+    "sh",
+    "mount",
+    "umount",
+    "dmesg",
+    "insmod",
+    "cat",
+    "hostname",
+    "ip",
+    "cut",
+    "ls",
+    "ps",
+    "sync",
+    "poweroff",
+    "sleep",
+)
 DATA_MIB = 64
 
 
 def build_guest() -> Path:
     """Directory with vmlinuz, initrd.img, and data.raw: a disk with an empty ext4 for guests that write records."""
     sources = [(LAB_DIR / "guest" / name).read_text() for name in ("kvmguest.c", "init")]
-    return build_once("guest", key_of([FORMAT, RELEASE, KERNEL, *MODULES, *APPLETS, str(DATA_MIB), *sources]), _make)
+    return build_once(
+        "guest",
+        key_of([FORMAT, RELEASE, KERNEL, *MODULES, str(EXTRA_MODULES), *APPLETS, str(DATA_MIB), *sources]),
+        _make,
+    )
 
 
 def _make(target: Path) -> None:
@@ -62,7 +83,7 @@ def _make(target: Path) -> None:
 
 def _fill(tree: Path, kernel: Path, log: Path) -> None:
     """Lay out the initramfs; not compressed, as unpacking costs an emulated processor more than reading."""
-    for name in ("bin", "dev", "proc", "sys", "data", "modules"):
+    for name in ("bin", "dev", "proc", "sys", "data", "seed", "modules"):
         (tree / name).mkdir(parents=True)
     shutil.copy(BUSYBOX, tree / "bin/busybox")
     for name in APPLETS:
@@ -71,10 +92,15 @@ def _fill(tree: Path, kernel: Path, log: Path) -> None:
     (tree / "init").chmod(0o755)
     run(["gcc", "-O2", "-static", "-s", "-o", tree / "bin/kvmguest", LAB_DIR / "guest/kvmguest.c"], log=log)
     files = {path.name.partition(".ko")[0].replace("-", "_"): path for path in kernel.rglob("*.ko")}
-    order = load_order(MODULES, {name: _dependencies(path) for name, path in files.items()})
-    for name in order:
-        shutil.copy(files[name], tree / "modules" / f"{name}.ko")
-    (tree / "modules/order").write_text("".join(f"{name}.ko\n" for name in order))
+    depends = {name: _dependencies(path) for name, path in files.items()}
+    order = load_order(MODULES, depends)
+    lists = {"order": order}
+    for purpose, modules in EXTRA_MODULES.items():
+        lists[purpose] = [name for name in load_order((*MODULES, *modules), depends) if name not in order]
+    for purpose, names in lists.items():
+        for name in names:
+            shutil.copy(files[name], tree / "modules" / f"{name}.ko")
+        (tree / "modules" / purpose).write_text("".join(f"{name}.ko\n" for name in names))
 
 
 def _dependencies(module: Path) -> list[str]:

@@ -75,6 +75,7 @@ def test_hypervisor_has_the_packages_it_works_with(release: str) -> None:
         "qemu-system-x86",
         "qemu-utils",
         "swtpm",
+        "xorriso",
     }
     assert needed <= set(packages)
     assert len(packages) == len(set(packages))

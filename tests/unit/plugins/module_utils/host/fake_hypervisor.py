@@ -35,6 +35,7 @@ def refuse(code: str, message: str) -> libvirt.libvirtError:
 class FakeDomain:
     """ignores_shutdown: a guest without ACPI, which lets no device go either. refuses_start: the host's words when it is to start.
 
+    agent: None when it is not connected, else what it does when it is asked to shut down: obeys, refuses or hangs.
     spare_mib: what its balloon driver reports; None: it has none, and gives nothing back. refuses_release: it says no.
     """
 
@@ -47,6 +48,7 @@ class FakeDomain:
         self.spare_mib: Optional[int] = 1 << 20
         self.polled = self.transient = False
         self.refuses_start: Optional[str] = None
+        self.agent: Optional[str] = None
         self.presses = 0
 
     def _root(self) -> Any:
@@ -187,6 +189,9 @@ class FakeDomain:
         self._alive()
         inactive = (flags & libvirt.VIR_DOMAIN_XML_INACTIVE and not self.transient) or self.live_xml is None
         root = safe_xml.parse(self.xml if inactive else self.live_xml or "")
+        if not inactive and self.agent:
+            for node in root.iterfind("devices/channel/target[@name='org.qemu.guest_agent.0']"):
+                node.set("state", "connected")
         if not flags & libvirt.VIR_DOMAIN_XML_SECURE:
             for node in root.iter():
                 node.attrib.pop("passwd", None)
@@ -225,6 +230,16 @@ class FakeDomain:
         self.presses += 1
         if not self.ignores_shutdown:
             # The guest takes its time: the event comes from another thread, as with a real one.
+            threading.Timer(0.02, self._off).start()
+        return 0
+
+    def shutdownFlags(self, flags: int = 0) -> int:
+        if not flags & libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT:
+            return self.shutdown()
+        self._active()
+        if self.agent == "refuses":
+            raise refuse("VIR_ERR_AGENT_UNRESPONSIVE", "guest agent command failed")
+        if self.agent == "obeys":
             threading.Timer(0.02, self._off).start()
         return 0
 

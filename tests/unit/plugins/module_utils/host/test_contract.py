@@ -24,6 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host.domain_list impo
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.domains_at_once import remembered
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor, connect
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import HostError
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.patience import Patience
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.host import fake_hypervisor
 
 XML = """
@@ -107,7 +108,7 @@ class TestContract:
         dom = definitions.define(hv, "web1", XML)
         lifecycle.start(dom)
         begin = time.monotonic()
-        lifecycle.shutdown(dom, timeout_s=60, force=False)
+        lifecycle.shutdown(dom, Patience(60, 30, 60), force=False)
         assert time.monotonic() - begin < lifecycle.PRESS_AGAIN_S / 2
         assert domains.status(dom).state == "shutoff"
 
@@ -121,7 +122,7 @@ class TestContract:
 
     def test_what_is_off_needs_no_shutdown(self, hv: Hypervisor) -> None:
         dom = definitions.define(hv, "web1", XML)
-        lifecycle.shutdown(dom, timeout_s=1, force=False)
+        lifecycle.shutdown(dom, Patience(1, 1, 1), force=False)
         lifecycle.destroy(dom)
         assert domains.status(dom).state == "shutoff"
 

@@ -287,7 +287,7 @@ def test_a_running_guest_on_a_bridged_network_is_on_the_network() -> None:
 
 
 def test_every_edit_is_tried_here() -> None:
-    assert {name for name, dummy, dummy2 in CASES} | {"graphics", "nic_drop"} == set(EDITS)
+    assert {name for name, dummy, dummy2 in CASES} | {"graphics", "nic_drop", "seed_record"} == set(EDITS)
 
 
 def test_memory_of_numa_cells_is_shared_out() -> None:
@@ -356,3 +356,18 @@ def test_a_disk_on_another_bus_finds_a_free_place() -> None:
 
 def _dump(name: str) -> str:
     return next(dump.kept for dump in dumped.dumps() if dump.name == name)
+
+
+def test_a_first_scsi_disk_brings_a_controller_that_clouds_know() -> None:
+    disk = Edit("disk_add", {"disk": Disk(target="sdz", device="cdrom", bus="scsi", source="/a.iso", optional=True)})
+    added = _lines(PLAIN, patch(PLAIN, [disk]))
+    assert '+<controller type="scsi" index="0" model="virtio-scsi"/>' in added
+    assert '+<source file="/a.iso" startupPolicy="optional"/>' in added
+    again = Edit("disk_add", {"disk": Disk(target="sdy", bus="scsi", source="/b.img")})
+    assert sum("<controller" in line for line in _lines(PLAIN, patch(PLAIN, [disk, again]))) == 1
+
+
+def test_what_is_remembered_of_a_seed_stands_beside_the_values_of_the_user() -> None:
+    edits = [Edit("metadata", {"values": {"group": "web"}}), Edit("seed_record", {"record": "a b"})]
+    assert dict(read_domain(patch(PLAIN, edits)).metadata) == {"group": "web", "cloud_init": "a b"}
+    assert read_domain(patch(PLAIN, edits[1:] + [Edit("seed_record", {"record": "c"})])).metadata["cloud_init"] == "c"

@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
+import yaml
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.clone import CloneSource, ImageSeen
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.cloud_init import RECORD, SeedFound, record_of
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import (
     ACTIVE_STATES,
     Boot,
@@ -22,13 +27,19 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_found im
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import Wanted
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.host import Emulator, HostFacts, HostNetwork
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.hotplug import Room
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.source_image import SourceImage, WantedImage
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.storage import Pool, Volume
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan.cloud_init_request import wanted_seed
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain_request import wanted_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain import OPTIONS
 
 UUID = "11111111-2222-4333-8444-555555555555"
 IMAGES = "/var/lib/libvirt/images"
 MIB = 1024 * 1024
+
+_FOLDER = Path(__file__).parent / "cases"
+_FILES = [*sorted(_FOLDER.glob("domain*.yml")), _FOLDER / "cloud_init.yml", _FOLDER / "disk_image.yml"]
+CASES = [case for path in _FILES for case in yaml.safe_load(path.read_text(encoding="utf-8"))]
 
 
 def params_of(given: Mapping[str, Any], spec: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
@@ -87,11 +98,15 @@ def host_of(given: Mapping[str, Any]) -> HostView:
 
 
 def domain_of(given: Mapping[str, Any]) -> Domain:
+    """remembers: the option cloud_init that its seed was made of."""
     values = dict(
         {"name": "web1", "uuid": UUID, "type": "qemu", "memory_mib": 256, "vcpus": 1, "machine": "pc-q35-7.2"}, **given
     )
     values["disks"] = tuple(Disk(**disk) for disk in values.get("disks", ()))
     values["nics"] = tuple(Nic(**nic) for nic in values.get("nics", ()))
+    if "remembers" in values:
+        seed = wanted_seed(values.pop("remembers"), "web1")
+        values["metadata"] = dict(values.get("metadata", {}), **{RECORD: record_of(seed.texts, "old")})
     values["graphics"] = tuple(values.get("graphics", ()))
     for name, kind in (("boot", Boot), ("cpu", Cpu), ("firmware", Firmware)):
         if name in values:
@@ -117,7 +132,11 @@ def found_of(given: Optional[Mapping[str, Any]]) -> DomainFound:
         host=host,
         volumes=volumes,
         paths=None if given.get("remote") else _Paths(given.get("paths", ())),
+        rename_source_exists=given.get("rename_source_exists", False),
+        clone=_clone_source(given["clone"]) if "clone" in given else None,
+        source_images=None if given.get("remote") else _source_images(given.get("source_images", {})),
         uuid_owner=given.get("uuid_owner"),
+        seed=SeedFound(**dict({"here": True, "tool": "xorrisofs", "salt": "new"}, **given.get("seed", {}))),
         shared_with={path: tuple(names) for path, names in given.get("shared_with", {}).items()},
     )
     state = given.get("state")
@@ -129,6 +148,8 @@ def found_of(given: Optional[Mapping[str, Any]]) -> DomainFound:
         autostart=given.get("autostart", False),
         managed_save=state == "saved",
         job=given.get("job"),
+        snapshots=given.get("snapshots", 0),
+        checkpoints=given.get("checkpoints", 0),
         id=1 if state in ACTIVE_STATES or given.get("kept") else None,
     )
     config = domain_of(given.get("config", {}))
@@ -138,6 +159,38 @@ def found_of(given: Optional[Mapping[str, Any]]) -> DomainFound:
 
 def _pool_of(path: str) -> str:
     return "vg0" if path.startswith("/dev/vg0/") else "default"
+
+
+def _clone_source(given: Mapping[str, Any]) -> CloneSource:
+    """state: null: there is no such domain. images: path -> MiB, or the reason why it cannot be copied."""
+    here = not given.get("remote", False)
+    if given.get("state") is None:
+        return CloneSource(here=here)
+    state = given["state"]
+    status = DomainStatus("shutoff" if state == "saved" else state, True, managed_save=state == "saved")
+    images = {
+        path: ImageSeen(said=about) if isinstance(about, str) else ImageSeen(allocated=about * MIB)
+        for path, about in given.get("images", {}).items()
+    }
+    return CloneSource(
+        here=here,
+        status=status,
+        config=domain_of(dict({"name": "gold"}, **given.get("config", {}))),
+        odd=tuple(given.get("odd", ())),
+        images=images,
+        taken=tuple(given.get("taken", ())),
+        free={folder: size * MIB for folder, size in given.get("free", {}).items()},
+        nvram=given.get("nvram", False),
+    )
+
+
+def _source_images(given: Mapping[str, Any]) -> Dict[str, SourceImage]:
+    images = {}
+    for path, about in given.items():
+        values = dict(about, size=about.get("size_mib", 0) * MIB, refers=tuple(about.get("refers", ())))
+        values.pop("size_mib", None)
+        images[path] = SourceImage(WantedImage(path, "qcow2"), **values)
+    return images
 
 
 class _Paths(Dict[str, bool]):

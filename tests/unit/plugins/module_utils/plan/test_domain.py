@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from pathlib import Path
 from typing import Any, Mapping
 
 import pytest
-import yaml
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model import domain as is_
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted import STATES
@@ -23,13 +21,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import (
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import domain_states
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import plan_domain
-from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.domain_ends import found_of, wanted_of
-
-CASES = [
-    case
-    for path in sorted((Path(__file__).parent / "cases").glob("domain*.yml"))
-    for case in yaml.safe_load(path.read_text(encoding="utf-8"))
-]
+from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.domain_ends import CASES, found_of, wanted_of
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["case"] for case in CASES])

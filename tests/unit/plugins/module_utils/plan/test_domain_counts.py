@@ -10,8 +10,8 @@ A new field of Wanted, WantedDisk or WantedNic fails here until there is an opti
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Set, Tuple
 
 import pytest
@@ -27,21 +27,34 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted i
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.domain import plan_domain
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.domain import OPTIONS
 from ansible_collections.kvmops.fleet.plugins.modules import kvm_domain
-from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.domain_ends import found_of, wanted_of
+from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.domain_ends import CASES, found_of, wanted_of
 
-CASES = [
-    case
-    for path in sorted((Path(__file__).parent / "cases").glob("domain*.yml"))
-    for case in yaml.safe_load(path.read_text(encoding="utf-8"))
-]
-DOCUMENTED = yaml.safe_load(kvm_domain.DOCUMENTATION)["options"]
+
+def _documented() -> Dict[str, Any]:
+    """The options, those of the fragments too."""
+    told = yaml.safe_load(kvm_domain.DOCUMENTATION)
+    options = dict(told["options"])
+    for name in told["extends_documentation_fragment"]:
+        name = name.rpartition(".")[2]
+        if name != "kvm":
+            fragment = importlib.import_module("ansible_collections.kvmops.fleet.plugins.doc_fragments." + name)
+            options.update(yaml.safe_load(fragment.ModuleDocFragment.DOCUMENTATION)["options"])
+    return options
+
+
+DOCUMENTED = _documented()
 
 # Fields by the option that says them, where the names differ. None: said by no option of its own.
-_OPTIONS = {"nics": "networks", "wait_timeout_s": "wait_timeout", "apply_live": "apply"}
+_OPTIONS = {"nics": "networks", "wait_timeout_s": "wait_timeout", "apply_live": "apply", "seed": "cloud_init"}
+_OPTIONS.update({"clone_from": "clone_from.name", "clone_pool": "clone_from.pool"})
+_OPTIONS.update({name: "shutdown." + name for name in ("agent_timeout_s", "acpi_timeout_s")})
 _NIC_OPTIONS = {"kind": ("bridge", "network"), "source": ("bridge", "network")}
 # What is no property of the domain but a wish about the task, or names which one is meant.
 _ABOUT_THE_TASK = {"name", "apply_live", "uuid", "state", "xml", "force", "wait_timeout_s", "remove_storage"}
-_WHERE_A_DISK_IS = {"pool", "name", "path", "source", "size_mib", "target", "backing"}
+_ABOUT_THE_TASK |= {"rename_from", "clone_from", "clone_pool", "agent_timeout_s", "acpi_timeout_s"}
+_WHERE_A_DISK_IS = {"pool", "name", "path", "source", "size_mib", "target", "backing", "image"}
+# The planner's own word for the drive of a seed.
+_NO_OPTION_OF_A_DISK = {"optional"}
 
 
 def _names(kind: Any) -> List[str]:
@@ -51,12 +64,14 @@ def _names(kind: Any) -> List[str]:
 def _properties() -> Iterator[str]:
     """Each as the key under which a plan shows its change, a device's name left out."""
     for name in _names(Wanted):
-        if name == "boot":
+        if name == "seed":
+            yield "cloud_init"
+        elif name == "boot":
             yield from ("boot." + part for part in _names(Boot))
         elif name not in _ABOUT_THE_TASK | {"disks", "nics"}:
             yield name
     yield from ("disks", "disks.source", "networks", "networks.source", "networks.model")
-    yield from ("disks." + name for name in _names(WantedDisk) if name not in _WHERE_A_DISK_IS)
+    yield from ("disks." + name for name in _names(WantedDisk) if name not in _WHERE_A_DISK_IS | _NO_OPTION_OF_A_DISK)
 
 
 def _changed() -> Set[str]:
@@ -92,11 +107,16 @@ def test_a_case_changes_it(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in _names(Wanted) if name != "nics"] + ["networks"])
 def test_a_case_says_it(name: str) -> None:
     option = _OPTIONS.get(name, name)
-    assert option in OPTIONS
-    assert any(case["wanted"].get(option) is not None for case in CASES) or name == "xml"
+    assert option in SPEC
+    assert any(_said(case["wanted"], option) is not None for case in CASES) or name == "xml"
 
 
-@pytest.mark.parametrize("name", _names(WantedDisk))
+def _said(wanted: Mapping[str, Any], option: str) -> Any:
+    first, dummy, rest = option.partition(".")
+    return _said(wanted.get(first) or {}, rest) if rest else wanted.get(first)
+
+
+@pytest.mark.parametrize("name", [name for name in _names(WantedDisk) if name not in _NO_OPTION_OF_A_DISK])
 def test_a_case_says_it_of_a_disk(name: str) -> None:
     assert any(disk.get(name) is not None for disk in _listed("disks"))
 

@@ -25,7 +25,14 @@ FOLDER = Path(__file__).parent / "cases"
 CASES = yaml.safe_load((FOLDER / "preflight.yml").read_text(encoding="utf-8"))
 OTHER_CASES = yaml.safe_load((FOLDER / "migration.yml").read_text(encoding="utf-8"))
 # Those of other modules, which raise no concern of a move.
-OTHER_PLANS = ("domain_refusals.py", "host_network_refusals.py")
+OTHER_PLANS = (
+    "cloud_init.py",
+    "disk_image.py",
+    "domain_clone.py",
+    "domain_refusals.py",
+    "domain_rename.py",
+    "host_network_refusals.py",
+)
 
 
 def raised(case: Mapping[str, Any]) -> List[Concern]:

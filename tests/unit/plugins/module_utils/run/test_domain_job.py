@@ -82,6 +82,26 @@ def test_with_force_it_is_stopped(hv: Hypervisor, monkeypatch: pytest.MonkeyPatc
     assert hv.conn.domains["web1"].presses > 2
 
 
+@pytest.mark.parametrize("agent, presses", [("obeys", 0), ("refuses", 1), ("hangs", 1), (None, 1)])
+def test_the_agent_is_asked_before_the_button_is_pressed(hv: Hypervisor, agent: str, presses: int) -> None:
+    run(hv, state="running", **WEB1)
+    hv.conn.domains["web1"].agent = agent
+    bounds = {"agent_timeout_s": 1, "acpi_timeout_s": 5}
+    result = run(hv, state="shutdown", wait_timeout=60, shutdown=bounds)[1]
+    assert (result["domain"]["state"], hv.conn.domains["web1"].presses) == ("shutoff", presses)
+
+
+def test_each_way_has_a_bound_of_its_own(hv: Hypervisor) -> None:
+    run(hv, state="running", **WEB1)
+    hv.conn.domains["web1"].agent, hv.conn.domains["web1"].ignores_shutdown = "hangs", True
+    with pytest.raises(HostError, match="still running after 2 s"):
+        run(hv, state="shutdown", wait_timeout=60, shutdown={"agent_timeout_s": 1, "acpi_timeout_s": 1})
+    assert hv.conn.domains["web1"].presses == 1
+    with pytest.raises(HostError, match="still running after 1 s"):
+        run(hv, state="shutdown", wait_timeout=60, shutdown={"agent_timeout_s": 1, "acpi_timeout_s": 0})
+    assert hv.conn.domains["web1"].presses == 1
+
+
 def test_a_failed_start_says_what_was_done_and_the_next_run_goes_on(hv: Hypervisor) -> None:
     run(hv, **WEB1)
     hv.conn.domains["web1"].refuses_start = "Cannot allocate memory"
