@@ -25,7 +25,7 @@ _FAMILIES = {
 
 
 def merge(given: str, existing: str) -> str:
-    """The given XML with UUID, machine version, MAC addresses, device addresses and metadata of the existing domain,
+    """The given XML with UUIDs, machine version, MAC addresses, device addresses and metadata of the existing domain,
     where it gives none: the guest must not see another board because somebody changed its memory.
     """
     wanted, found = safe_xml.parse(given, "xml"), safe_xml.parse(existing, "domain XML")
@@ -33,6 +33,7 @@ def merge(given: str, existing: str) -> str:
     _machine(wanted, found)
     _metadata(wanted, found)
     _interfaces(wanted, found)
+    _ports(wanted, found)
     _addresses(wanted, found)
     return safe_xml.render(wanted)
 
@@ -40,6 +41,10 @@ def merge(given: str, existing: str) -> str:
 def _uuid(wanted: Element, found: Element) -> None:
     if not safe_xml.text_of(wanted, "uuid"):
         edit_xml.get_or_add(wanted, "uuid", ("title", "memory")).text = safe_xml.text_of(found, "uuid")
+    generation = wanted.find("genid")
+    if generation is not None and not (generation.text or "").strip():
+        # A new one tells the guest that it was cloned or restored.
+        generation.text = safe_xml.text_of(found, "genid")
 
 
 def _machine(wanted: Element, found: Element) -> None:
@@ -76,6 +81,18 @@ def _interfaces(wanted: Element, found: Element) -> None:
             free.remove(other)
             edit_xml.drop(card, "mac")
             card.insert(0, edit_xml.new(card, "mac", {"address": _mac(other)}))
+
+
+def _ports(wanted: Element, found: Element) -> None:
+    """A switch knows a port by UUIDs that libvirt makes up."""
+    there = {_mac(card): card.find("virtualport/parameters") for card in found.iterfind("devices/interface")}
+    for card in wanted.iterfind("devices/interface"):
+        port, parameters = card.find("virtualport"), there.get(_mac(card))
+        if port is None or parameters is None:
+            continue
+        for name in ("interfaceid", "instanceid"):
+            given = edit_xml.get_or_add(port, "parameters")
+            edit_xml.set_attribute(given, name, given.get(name, parameters.get(name)))
 
 
 def _mac(card: Element) -> str:

@@ -135,3 +135,17 @@ def test_what_is_taken_out_is_a_difference(name: str, gone: str, key: str) -> No
     node.getparent().remove(node)
     told = differences(merge(safe_xml.render(root), dump.kept), dump.kept)
     assert key in [change.key for change in told]
+
+
+def test_what_libvirt_made_up_is_kept() -> None:
+    """Given once more without it, the guest keeps its generation, and the switch its port."""
+    for name, path, attribute in (
+        ("genid", "genid", None),
+        ("net-bridge-vlan", "devices/interface[2]/virtualport/parameters", "interfaceid"),
+        ("net-bridge-vlan", "devices/interface[2]/virtualport/parameters", "instanceid"),
+    ):
+        dump = next(dump for dump in DUMPS if dump.name == name)
+        merged, kept = safe_xml.parse(merge(dump.given, dump.kept)), safe_xml.parse(dump.kept)
+        values = [node.get(attribute) if attribute else node.text for node in (merged.find(path), kept.find(path))]
+        assert values[0] == values[1]
+        assert values[0]
