@@ -348,8 +348,11 @@ boot_test:
   type: dict
   sample: {sign: console, seconds: 21.5}
 metrics:
-  description: What it cost. C(total_s), C(pause_s), C(bytes), C(wire_bytes), C(throughput_mib_s), C(verify_s), and C(guest_s) that fix-up,
-    domain and boot test took, during which the machine stands still at a cutover.
+  description:
+    - What it cost. C(total_s), C(pause_s), C(bytes), C(wire_bytes), C(throughput_mib_s), C(verify_s), and C(guest_s) that fix-up,
+      domain and boot test took, during which the machine stands still at a cutover.
+    - C(agent_s) until the agent was there, before C(total_s) begins. Within C(total_s) come C(look_s) for the look at the machine, C(compare_s)
+      for the comparison with an image that is there, then the C(seconds) of RV(passes).
   returned: changed and not check mode; of a run that failed, what O(probe) saw
   type: dict
   contains:

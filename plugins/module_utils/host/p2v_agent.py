@@ -49,10 +49,10 @@ class Rested(NamedTuple):
 
 
 class Agent:
-    """control: one request at a time. data: connections for reading, each of one thread."""
+    """control: one request at a time. data: connections for reading, each of one thread. awaited_s: until they were there."""
 
-    def __init__(self, control: Channel, data: Sequence[Channel]) -> None:
-        self.control, self.data = control, list(data)
+    def __init__(self, control: Channel, data: Sequence[Channel], awaited_s: float = 0.0) -> None:
+        self.control, self.data, self.awaited_s = control, list(data), awaited_s
         self.side = control.side
 
     def describe(self) -> Source:
@@ -147,7 +147,8 @@ def awaited(
 ) -> Agent:
     """The agent with all its connections. Raises NotThere when they do not come in time, or when the file `failed`
     appears, which says why they will not."""
-    latest = time.monotonic() + seconds
+    began = time.monotonic()
+    latest = began + seconds
     control: List[Channel] = []
     data: List[Channel] = []
     server.settimeout(_LOOK_EVERY_S)
@@ -164,7 +165,7 @@ def awaited(
         for channel in (*control, *data):
             channel.close()
         raise
-    return Agent(control[0], data)
+    return Agent(control[0], data, time.monotonic() - began)
 
 
 def _insist(came: int, wanted: int, seconds: float, late: bool, failed: str, side: str) -> None:

@@ -60,6 +60,7 @@ class LocalSource:
     """images: by the names of the machine's disks. told: what else is known of the machine, as the facts of a discovery."""
 
     side = "this host"
+    awaited_s = 0.0
 
     def __init__(self, images: Mapping[str, ImportSeen], told: Mapping[str, Any], attached: Attached) -> None:
         self._images, self._told, self._attached = dict(images), dict(told), attached

@@ -22,8 +22,8 @@ PATIENCE = 3
 LESS = 0.95
 # A round more is worth its time when it makes so much of the rest.
 HALF = 0.5
-# A rest that takes no longer than this is small enough.
-WORTH_S = 0.5
+# A rest that takes no longer than this is small enough: about what a freeze takes without any.
+WORTH_S = 0.2
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ class P2vJob(Job[P2vFound]):
             refresh(self._hv, self.wish.pool)
         seconds = time.monotonic() - self._began - probed.waited_s
         held = {name: image.manifest.bytes for name, image in images.items()}
-        return dict(told, seconds=round(seconds, 3), held=held, seen=seen)
+        return dict(told, seconds=round(seconds, 3), held=held, seen=seen, spent=self._look.spent)
 
     @property
     def _successor(self) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import p2v_target
@@ -20,14 +21,21 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.run.p2v_world import 
 
 
 class Look:
-    """found, the concerns, and the boot id of the source when its writes began to be noted."""
+    """found, the concerns, and the boot id of the source when its writes began to be noted. spent: seconds, by what they went into."""
 
-    def __init__(self, found: P2vFound, concerns: Tuple[Concern, ...], boot_id: str = "") -> None:
-        self.found, self.concerns, self.boot_id = found, concerns, boot_id
+    def __init__(
+        self,
+        found: P2vFound,
+        concerns: Tuple[Concern, ...],
+        boot_id: str = "",
+        spent: Optional[Mapping[str, float]] = None,
+    ) -> None:
+        self.found, self.concerns, self.boot_id, self.spent = found, concerns, boot_id, spent or {}
 
 
 def look(wish: P2vWish, world: World, agent: Agent) -> Look:
     """Notes of writes, or their count, begin before the maps are read, so that nothing is missed; they end with the agent."""
+    began = time.monotonic()
     source = agent.describe()
     agent.limit(wish.bandwidth_mib_s)
     disks = p2v_cold.cold_disks(wish, source) if wish.cold else p2v_preflight.wanted_disks(wish, source)
@@ -49,9 +57,11 @@ def look(wish: P2vWish, world: World, agent: Agent) -> Look:
     probe = P2vFound(source, disks, maps, targets, {}, p2v_target.free_bytes(world.folder))
     on_the_way = p2v_preflight.target_concerns(wish, probe)
     kept = {} if on_the_way else {name: _kept(images) for name, (dummy, images) in seen.items()}
+    looked = time.monotonic()
     differing = _differing(world, agent, maps, kept)
     found = P2vFound(source, disks, maps, targets, differing, probe.free)
-    return Look(found, (*concerns, *(on_the_way or p2v_preflight.target_concerns(wish, found))), boot_id)
+    spent = {"agent_s": agent.awaited_s, "look_s": looked - began, "compare_s": time.monotonic() - looked}
+    return Look(found, (*concerns, *(on_the_way or p2v_preflight.target_concerns(wish, found))), boot_id, spent)
 
 
 def left_already(wish: P2vWish, world: World) -> List[Mapping[str, object]]:

@@ -27,7 +27,7 @@ def report(
     }
     if outcome is None:
         return told
-    rest = {key: value for key, value in outcome.items() if key not in ("seconds", "held", "seen")}
+    rest = {key: value for key, value in outcome.items() if key not in ("seconds", "held", "seen", "spent")}
     seen, noticed, lines = outcome["seen"]
     metrics = dict(_metrics(outcome), **seen)
     told["concerns"] += [concern.as_dict() for concern in noticed]
@@ -69,6 +69,7 @@ def _metrics(outcome: Mapping[str, Any]) -> Dict[str, Any]:
     seconds = sum(each["seconds"] for each in passes)
     return {
         "total_s": outcome["seconds"],
+        **{name: round(spent, 3) for name, spent in outcome["spent"].items()},
         "pause_s": outcome["pause_s"],
         "bytes": size,
         "wire_bytes": sum(each["wire_bytes"] for each in passes),

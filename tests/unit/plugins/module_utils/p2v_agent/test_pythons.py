@@ -47,6 +47,10 @@ def test_a_disk_is_described_tracked_frozen_and_read(
     wanted = running.control.ask("map", disk=disk.name)["used"]
     for coding in running.control.hello["codings"]:
         assert list(running.data[1].read(disk.name, wanted, [0, coding]))
+    for dummy, length, dummy, dummy, coded in running.data[0].chunks(
+        "digest", disk=disk.name, ranges=wanted, unit=16384
+    ):
+        assert len(coded) == 32 * -(-length // 16384)
     (point / "file").write_bytes(bytes(50000))
     assert running.control.ask("freeze", mounts=[str(point)], limit_s=5)["frozen"] == [str(point)]
     written = running.control.ask("written")

@@ -9,6 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from ansible_collections.kvmops.fleet.plugins.module_utils.host import image_server
+
 from . import chain, disks
 
 AT_REST = 32 * disks.MIB
@@ -44,3 +48,25 @@ def test_a_disk_that_nobody_wrote_to_is_no_change(receiver: chain.Receiver) -> N
     told = receiver.go()
     assert told["steps"] == ()
     assert receiver.image.stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize("image_format", ["qcow2", "raw"])
+def test_what_is_read_beside_the_writer_comes_from_the_medium(
+    disk: disks.Disk, tmp_path: Path, image_format: str
+) -> None:
+    """The medium loses a byte behind the kernel's back: whoever asks the kernel is told what was written."""
+    disks.run("mkfs.ext4", "-q", disk.node)
+    path = str(disk.mount(disk.node, tmp_path / "pool") / "image")
+    image_server.create(path, image_format, 8 * disks.MIB)
+    written = os.urandom(disks.MIB)
+    with image_server.opened(path, image_format, str(tmp_path / "writer"), 1, True) as (writer,):
+        writer.write(3 * disks.MIB, written)
+        writer.flush()
+        place = disk.path.read_bytes().index(written[:65536])
+        with open(disk.path, "r+b") as medium:
+            medium.seek(place + 5)
+            medium.write(bytes([written[5] ^ 1]))
+        with image_server.beside(path, image_format, str(tmp_path / "reader")) as reader:
+            found = reader.read(3 * disks.MIB, disks.MIB)
+        assert writer.read(3 * disks.MIB, disks.MIB) == written
+    assert [at for at in range(disks.MIB) if found[at] != written[at]] == [5]

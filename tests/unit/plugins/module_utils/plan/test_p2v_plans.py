@@ -60,9 +60,11 @@ def rounds(*told: Tuple[float, float, float]) -> List[Pass]:
 @pytest.mark.parametrize(
     ("passes", "allowed", "expected"),
     [
-        # 100 MiB/s; 50 MiB take half a second and one for the rest of it.
-        (rounds((1000, 10, 50)), 2.0, CUT),
-        (rounds((1000, 10, 50)), 1.4, GO_ON),
+        # 100 MiB/s; 20 MiB take a fifth of a second and one for the rest of it.
+        (rounds((1000, 10, 20)), 2.0, CUT),
+        (rounds((1000, 10, 20)), 1.1, GO_ON),
+        # Half a second is worth another round.
+        (rounds((1000, 10, 50)), 2.0, GO_ON),
         # Nothing written: only what a round costs beside.
         (rounds((1000, 10, 0)), 1.0, CUT),
         # A small round tells what it costs beside its bytes: 0.2 s.
@@ -74,7 +76,8 @@ def rounds(*told: Tuple[float, float, float]) -> List[Pass]:
         (rounds((1000, 10, 900), (900, 9, 800)), 2.0, GO_ON),
         # Five seconds are allowed; another round makes one of them.
         (rounds((1000, 50, 80)), 6.0, GO_ON),
-        (rounds((1000, 50, 80), (80, 5, 8)), 6.0, CUT),
+        (rounds((1000, 50, 80), (80, 5, 8)), 6.0, GO_ON),
+        (rounds((1000, 50, 80), (80, 5, 8), (8, 0.7, 1)), 6.0, CUT),
         # It writes so fast that another round would not make half of it.
         (rounds((1000, 50, 80), (80, 5, 50)), 6.0, CUT),
         # Nothing at all had to be copied.

@@ -44,6 +44,10 @@ def test_only_the_parts_that_differ_are_read_and_sent(place: Place) -> None:
     assert source.read_bytes == MIB + 3 * PART == told["metrics"]["bytes"]
     # Only what differs is hashed twice.
     assert source.compared_bytes == 3 * MIB
+    metrics = told["metrics"]
+    passes_s = sum(each["seconds"] for each in told["passes"])
+    assert metrics["agent_s"] >= 0 and metrics["look_s"] > 0 and metrics["compare_s"] > 0
+    assert metrics["look_s"] + metrics["compare_s"] + passes_s <= metrics["total_s"] + 0.01
 
 
 def test_a_chunk_that_differs_in_many_places_is_sent_whole(place: Place) -> None:
