@@ -193,7 +193,7 @@ DISKS = [
             "detach disk vdb (%s/b.raw); its data stays (live)" % IMAGES,
             "attach disk vdc (%s/c.raw) (live)" % IMAGES,
         ],
-        all_of(says("disks", "(?!.*=16384).*=8192"), not_virsh("vdb", "domblklist", "web1", "--inactive")),
+        all_of(says("disks", "^(?!.*=16384).*=8192"), not_virsh("vdb", "domblklist", "web1", "--inactive")),
     ),
     Rung(
         disks(disk("d.raw", bus="scsi"), disk("e.raw", bus="usb")),
