@@ -54,6 +54,12 @@ options:
       network_config:
         description: A text or a dictionary, in cloud-init's format 1 or 2.
         type: raw
+      state:
+        description:
+          - V(absent) removes the seed, which often holds passwords, its drive at the next boot, and what is remembered of it.
+        type: str
+        choices: [present, absent]
+        default: present
       pool:
         description: Directory pool of the seed, instead of the one of the first disk.
         type: str

@@ -129,7 +129,11 @@ domains:
       type: list
       elements: dict
       contains:
-        what: {description: The option of M(kvmops.fleet.kvm_domain) that it is about such as disks.vda.cache., type: str}
+        what:
+          description:
+            - The option of M(kvmops.fleet.kvm_domain) that it is about, such as C(disks.vda.cache).
+            - C(disks.vda) for a disk that only one of both has. Its values are the disk's source then.
+          type: str
         running: {description: What it has now., type: raw}
         next_boot: {description: What it will have., type: raw}
 missing:

@@ -162,7 +162,7 @@ def _metadata(root: safe_xml.Element, values: Mapping[str, str]) -> None:
 
 
 def _seed_record(root: safe_xml.Element, record: str) -> None:
-    """What the domain remembers of its cloud-init seed, beside the values of the user."""
+    """What the domain remembers of its cloud-init seed, beside the values of the user. Empty: nothing any more."""
     metadata = edit_xml.get_or_add(root, "metadata", ("memory", "currentMemory", "vcpu", "os"))
     fleet = metadata.find("{%s}fleet" % METADATA_NS)
     if fleet is None:

@@ -81,6 +81,7 @@ class Wanted:
     apply_live: change a running guest at once where that is possible.
     domain_type: kvm, qemu; None chooses for a new domain and leaves an existing one alone.
     wait_timeout_s: for a shutdown as a whole; agent_timeout_s, acpi_timeout_s: for its ways.
+    drops_seed: the domain is to have no cloud-init seed; without a seed and without this it is not managed.
     rename_from, clone_from: names of domains. clone_pool: where the copies of its disks go; None: beside them.
     xml: the whole definition instead of the options above it.
     """
@@ -104,6 +105,7 @@ class Wanted:
     serial_log: Optional[str] = None
     metadata: Optional[Mapping[str, str]] = None
     seed: Optional[WantedSeed] = None
+    drops_seed: bool = False
     rename_from: Optional[str] = None
     clone_from: Optional[str] = None
     clone_pool: Optional[str] = None

@@ -95,7 +95,9 @@ def _no_place(seed: WantedSeed, host: HostView) -> Concern:
 
 
 def seed_steps(wanted: Wanted, found: DomainFound) -> List[Step]:
-    """Writing it, where what it holds differs or it went away."""
+    """Writing it, where what it holds differs or it went away. Or removing it: before its drive, which a guest can start without."""
+    if wanted.drops_seed:
+        return _removal(found)
     place = seed_place(wanted, found.host, found.config)
     if wanted.seed is None or found.seed is None or place is None:
         return []
@@ -108,12 +110,33 @@ def seed_steps(wanted: Wanted, found: DomainFound) -> List[Step]:
     return [Step("write_seed", words, {"place": place, "seed": wanted.seed, "tool": found.seed.tool})]
 
 
+def _removal(found: DomainFound) -> List[Step]:
+    disk = seed_disk(found.config)
+    path = (source_here(disk, found.host) if disk is not None else None) or ""
+    pool = found.host.pool_of_folder(posixpath.dirname(path))
+    if pool is None or found.seed is None or not found.seed.exists or not found.seed.ours or found.seed.users:
+        return []
+    name = posixpath.basename(path)
+    words = "delete volume %s of pool %s" % (name, pool.name)
+    return [Step("delete_volume", words, {"pool": pool.name, "name": name})]
+
+
 def _differing(seed: WantedSeed, config: Optional[Domain]) -> Tuple[str, ...]:
     return differing(seed.texts, config.metadata.get(RECORD) if config is not None else None)
 
 
 def seed_changes(wanted: Wanted, config: Domain, found: DomainFound) -> Iterator[Change]:
     """The drive where the disks are not listed, and what the domain remembers."""
+    if wanted.drops_seed and RECORD in config.metadata:
+        there = seed_disk(config)
+        if there is not None:
+            words = "detach cdrom %s (%s)" % (there.target, there.source)
+            yield Change(
+                "disks." + there.target, there.source, None, words, Edit("disk_drop", {"target": there.target})
+            )
+        yield Change(
+            "cloud_init", "as remembered", None, "forget the cloud-init seed", Edit("seed_record", {"record": ""})
+        )
     if wanted.seed is None or found.seed is None:
         return
     disk = _disk(wanted, found)
@@ -141,6 +164,8 @@ def first_record(wanted: Wanted, found: DomainFound) -> List[Edit]:
 def with_seed(wanted: Wanted, found: DomainFound) -> Wanted:
     """The same with the seed's drive among the disks where these are listed: who lists disks does not mean to detach it."""
     disk = _disk(wanted, found)
+    if disk is not None and any(place_of(other, found.host).source == disk.path for other in wanted.disks or ()):
+        return wanted
     if disk is None or (wanted.disks is None and found.config is not None):
         return wanted
     return replace(wanted, disks=(wanted.disks or ()) + (disk,))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.cloud_init import (
     META_DATA,
@@ -29,7 +29,10 @@ def seed_problems(given: Any) -> Iterator[str]:
     if given is None:
         return
     texts = {option: given.get(option) for option in _OPTIONS}
-    if all(text is None for text in texts.values()):
+    said = any(text is not None for text in texts.values())
+    if drops_seed(given) and said:
+        yield "cloud_init.state is absent and there is content; leave one out"
+    elif not drops_seed(given) and not said:
         yield "cloud_init says nothing; give user_data, meta_data or network_config"
     for option, text in texts.items():
         if text is None:
@@ -43,13 +46,19 @@ def seed_problems(given: Any) -> Iterator[str]:
         yield "cloud_init.user_data begins with no header, so cloud-init would pass it over; begin with #cloud-config or #!"
 
 
+def drops_seed(given: Optional[Mapping[str, Any]]) -> bool:
+    return given is not None and given.get("state") == "absent"
+
+
 def metadata_problems(metadata: Mapping[str, Any]) -> Iterator[str]:
     if RECORD in metadata:
         yield "metadata has the key %r, which the option cloud_init keeps for itself; choose another" % RECORD
 
 
-def wanted_seed(given: Mapping[str, Any], name: str) -> WantedSeed:
-    """name: of the domain, for what NoCloud needs and the task does not say: without meta-data a seed is none."""
+def wanted_seed(given: Optional[Mapping[str, Any]], name: str) -> Optional[WantedSeed]:
+    """None when there is nothing to write. name: of the domain, for what NoCloud needs and the task does not say: without meta-data a seed is none."""
+    if given is None or drops_seed(given):
+        return None
     texts = {file: _text(given.get(option)) for option, file in _OPTIONS.items() if given.get(option) is not None}
     if isinstance(given.get("user_data"), Mapping):
         texts[USER_DATA] = "#cloud-config\n" + texts[USER_DATA]

@@ -14,6 +14,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain_wanted i
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import RequestError
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.names import name_problems
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.cloud_init_request import (
+    drops_seed,
     metadata_problems,
     seed_problems,
     wanted_seed,
@@ -72,7 +73,8 @@ def wanted_domain(params: Mapping[str, Any], given: Optional[Domain] = None) -> 
         tpm=params["tpm"],
         serial_log=params["serial_log"],
         metadata=None if params["metadata"] is None else {key: str(value) for key, value in params["metadata"].items()},
-        seed=None if params.get("cloud_init") is None else wanted_seed(params["cloud_init"], params["name"]),
+        seed=wanted_seed(params.get("cloud_init"), params["name"]),
+        drops_seed=drops_seed(params.get("cloud_init")),
         rename_from=params.get("rename_from"),
         clone_from=(params.get("clone_from") or {}).get("name"),
         clone_pool=(params.get("clone_from") or {}).get("pool"),

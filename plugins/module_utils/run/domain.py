@@ -70,6 +70,7 @@ _CLOUD_INIT: Dict[str, Any] = {
     "meta_data": {"type": "raw"},
     "network_config": {"type": "raw"},
     "pool": {"type": "str"},
+    "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
 }
 
 OPTIONS: Dict[str, Any] = {

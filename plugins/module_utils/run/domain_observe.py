@@ -63,7 +63,7 @@ def look(
         uuid_owner=_uuid_owner(hv, wanted),
         shared_with=_shared_with(hv, wanted.name, _asked_for(wanted, config, host, volumes), host),
         seed=look_at_seed(hv, wanted, host, config or _as_cloned(wanted, clone, host))
-        if wanted.seed is not None
+        if wanted.seed is not None or wanted.drops_seed
         else None,
         rename_source_exists=old is not None,
         clone=clone,

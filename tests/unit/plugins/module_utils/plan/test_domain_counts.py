@@ -45,13 +45,19 @@ def _documented() -> Dict[str, Any]:
 DOCUMENTED = _documented()
 
 # Fields by the option that says them, where the names differ. None: said by no option of its own.
-_OPTIONS = {"nics": "networks", "wait_timeout_s": "wait_timeout", "apply_live": "apply", "seed": "cloud_init"}
+_OPTIONS = {
+    "nics": "networks",
+    "wait_timeout_s": "wait_timeout",
+    "apply_live": "apply",
+    "seed": "cloud_init",
+    "drops_seed": "cloud_init.state",
+}
 _OPTIONS.update({"clone_from": "clone_from.name", "clone_pool": "clone_from.pool"})
 _OPTIONS.update({name: "shutdown." + name for name in ("agent_timeout_s", "acpi_timeout_s")})
 _NIC_OPTIONS = {"kind": ("bridge", "network"), "source": ("bridge", "network")}
 # What is no property of the domain but a wish about the task, or names which one is meant.
 _ABOUT_THE_TASK = {"name", "apply_live", "uuid", "state", "xml", "force", "wait_timeout_s", "remove_storage"}
-_ABOUT_THE_TASK |= {"rename_from", "clone_from", "clone_pool", "agent_timeout_s", "acpi_timeout_s"}
+_ABOUT_THE_TASK |= {"drops_seed", "rename_from", "clone_from", "clone_pool", "agent_timeout_s", "acpi_timeout_s"}
 _WHERE_A_DISK_IS = {"pool", "name", "path", "source", "size_mib", "target", "backing", "image"}
 # The planner's own word for the drive of a seed.
 _NO_OPTION_OF_A_DISK = {"optional"}

@@ -26,6 +26,13 @@ def test_what_is_the_same_is_not_told() -> None:
     assert pending_changes(domain_of(config), domain_of(live)) == []
 
 
+def test_features_that_qemu_gave_are_no_difference_and_another_model_is() -> None:
+    live = {"cpu": {"mode": "custom", "model": "qemu64", "features": ["hypervisor=require"]}}
+    assert pending_changes(domain_of({"cpu": {"mode": "custom", "model": "qemu64"}}), domain_of(live)) == []
+    (told,) = pending_changes(domain_of({"cpu": {"mode": "custom", "model": "Westmere"}}), domain_of(live))
+    assert (told["what"], told["next_boot"]) == ("cpu", "Westmere")
+
+
 def test_what_differs_is_told_by_the_name_of_its_option() -> None:
     config = domain_of({"memory_mib": 512, "boot": {"cmdline": "quiet"}, "disks": [dict(DISK, cache="none")]})
     live = domain_of({"disks": [DISK], "nics": [{"mac": "52:54:00:00:00:01", "kind": "bridge", "source": "br0"}]})
@@ -34,8 +41,7 @@ def test_what_differs_is_told_by_the_name_of_its_option() -> None:
         "memory_mib": (256, 512),
         "boot.cmdline": (None, "quiet"),
         "disks.vda.cache": (None, "none"),
-        "networks.52:54:00:00:00:01.kind": ("bridge", None),
-        "networks.52:54:00:00:00:01.source": ("br0", None),
+        "networks.52:54:00:00:00:01": ("br0", None),
     }
 
 
