@@ -49,8 +49,8 @@ Before=serial-getty@ttyS0.service
 Type=oneshot
 ExecStart=/bin/sh -c 'for n in $(seq 120); do ip -4 -br address show {card} 2>/dev/null | grep -q {address} && break; sleep 1; done; \
 {{ ip -br address; findmnt --noheadings --output TARGET,SOURCE /; \
-for p in /boot/efi /home; do findmnt --noheadings --output TARGET,SOURCE --mountpoint $$p; done; \
-systemctl is-enabled smartd; echo PROOF-END; }} >/dev/ttyS0 2>&1'
+for p in /boot/efi /home /srv/data; do findmnt --noheadings --output TARGET,SOURCE --mountpoint $$p; done; \
+swapon --noheadings --show=NAME; systemctl is-enabled smartd; echo PROOF-END; }} >/dev/ttyS0 2>&1'
 """
 INTERFACES = "auto lo\niface lo inet loopback\nauto {card}\niface {card} inet static\n\taddress {address}\n"
 NETWORKD = "[Match]\nName={card}\n[Network]\nAddress={address}\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n"
@@ -70,7 +70,7 @@ ON_NETWORKD = {"etc/systemd/network/10-lan.network": NETWORKD}
 class Server:
     """layout: lvm is the lab's own disk of that image, the others are those of tests/lab/machine/plain. expect: words of the
     changes, as patterns. shown: lines of what the guest shows of itself. agent: the guest agent is installed. small: with as little
-    as a server can have, and not with LVM."""
+    as a server can have, and not with LVM. data: on a second disk."""
 
     image: Image = field(default_factory=Image)
     layout: str = "lvm"
@@ -79,6 +79,7 @@ class Server:
     files: Dict[str, str] = field(default_factory=lambda: dict(ON_NETWORKD))
     agent: bool = False
     small: bool = False
+    data: bool = False
 
     @property
     def tree(self) -> Path:
@@ -86,7 +87,7 @@ class Server:
 
     @property
     def disks(self) -> List[str]:
-        return ["sda", "sdb"] if self.layout == "raid1" else ["sda"]
+        return ["sda", "sdb"] if self.data or self.layout == "raid1" else ["sda"]
 
 
 def copied(server: Server, folder: Path) -> List[Path]:
@@ -103,7 +104,7 @@ def copied(server: Server, folder: Path) -> List[Path]:
     where.unlink()
     with mounted(images[0], begin, length, folder, server.layout) as root:
         aged(server, root)
-    for other in images[1:]:
+    for other in images[1:] if server.layout == "raid1" else ():
         words = ["dd", "if=%s" % images[0], "of=%s" % other, "bs=1M", "skip=%d" % begin, "seek=%d" % begin]
         words += ["iflag=skip_bytes", "oflag=seek_bytes", "conv=notrunc,sparse", "status=none"]
         subprocess.run(words, check=True)

@@ -73,10 +73,14 @@ class Lab:
         """The hosts on which the domain is active."""
         return [host for host in hosts if self.state(host, domain) in ("running", "paused", "in shutdown")]
 
-    def play(self, host: str, tasks: Sequence[Task], extra_args: Sequence[str] = ()) -> List[Dict[str, Any]]:
+    def play(
+        self, host: str, tasks: Sequence[Task], extra_args: Sequence[str] = (), timeout_s: int = 900
+    ) -> List[Dict[str, Any]]:
         """Run the tasks on the host in one play; the result of each."""
         book = self._book(host, tasks)
-        told = self.playbook(str(book), *extra_args, check=not any(task.may_fail for task in tasks))
+        told = self.playbook(
+            str(book), *extra_args, check=not any(task.may_fail for task in tasks), timeout_s=timeout_s
+        )
         return [
             results["hosts"][host]
             for play in told["plays"]

@@ -62,7 +62,7 @@ def fixture_lab() -> Iterator[Lab]:
         subprocess.run([str(LAB), *words], check=True, stdin=subprocess.DEVNULL)
     lab = Lab(name=NAME, inventory=ROOT / ".lab" / NAME / "inventory.yml")
     try:
-        lab.lab("machine", "start", SOURCE)
+        lab.lab("machine", "start", SOURCE, timeout_s=1200)
         yield lab
     finally:
         if not up:

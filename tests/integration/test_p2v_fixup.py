@@ -28,7 +28,7 @@ def test_a_copied_server_boots_as_a_guest(tmp_path: Path, record_property: Any) 
     lap()
     for words in (
         r"/etc/fstab: / is mounted by UUID=\S+, no longer by /dev/sda1",
-        r"/boot/grub/grub.cfg: root=UUID=\S+, no longer root=/dev/sda1; kernels have a serial console",
+        r"/boot/grub/grub.cfg: root=UUID=\S+, no longer root=/dev/sda1; resume=UUID=\S+, no longer resume=/dev/sda2; kernels have a",
         r"the card with %s is %s as before, with %s" % (MAC, CARD, ADDRESS),
         r"smartd.service is off \(health of disks\)",
     ):

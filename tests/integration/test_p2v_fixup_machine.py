@@ -58,12 +58,23 @@ SERVERS = {
         layout="xfs",
         expect=(
             r"/etc/fstab: / is mounted by UUID=\S+, no longer by /dev/sda1",
-            r"/boot/grub/grub.cfg: root=UUID=\S+, no longer root=/dev/sda1; kernels have a serial console",
+            r"swap space is found by UUID=\S+, no longer by /dev/sda2",
+            r"/boot/grub/grub.cfg: root=UUID=\S+, no longer root=/dev/sda1; resume=UUID=\S+, no longer resume=/dev/sda2; kernels have a",
             r"/boot/grub/device.map: removed",
             r"/etc/initramfs-tools/modules: virtio_pci, virtio_blk",
             r"/boot/initrd.img-\S+: made anew, it lacked virtio_pci, virtio_blk",
         ),
-        shown=(r"/ +/dev/vda1",),
+        shown=(r"/ +/dev/vda1", r"/dev/vda2"),
+    ),
+    "ext4 and swap on one disk, data on another": Server(
+        layout="ext4",
+        expect=(
+            r"/etc/fstab: / is mounted by UUID=\S+, no longer by /dev/sda1; swap space is found by UUID=\S+, no longer by /dev/sda2;"
+            r" /srv/data is mounted by UUID=\S+, no longer by /dev/sdb1",
+        ),
+        shown=(r"/ +/dev/vda1", r"/srv/data +/dev/vdb1", r"/dev/vda2"),
+        small=True,
+        data=True,
     ),
     "btrfs with subvolumes, a guest agent installed of packages": Server(
         layout="btrfs",

@@ -60,7 +60,8 @@ def _mount(line: str, fields: List[str], facts: ImageFacts, concerns: List[Conce
         return line, []
     new = by_uuid(spec, facts)
     if new is not None:
-        return replaced(line, spec, new), ["%s is mounted by %s, no longer by %s" % (point, new, spec)]
+        what = "swap space is found" if fields[2:3] == ["swap"] else "%s is mounted" % point
+        return replaced(line, spec, new), ["%s by %s, no longer by %s" % (what, new, spec)]
     if is_left_out(spec, facts) and point not in _ESSENTIAL:
         if len(fields) < 4 or _PATIENT in fields[3].split(","):
             return line, []

@@ -36,6 +36,16 @@ LOGS = "/var/log/libvirt/qemu"
 PULSE_S = 1.0
 
 
+def name_of(wish: VmWish) -> str:
+    return "%s.boot-test" % wish.domain_name
+
+
+def end_left(wish: VmWish, found: VmFound, hv: Hypervisor) -> None:
+    """The test of a run that died goes on, and its QEMU lets nobody write to the images. A domain of somebody else's stays."""
+    if _is_trial(hv, name_of(wish), found):
+        _clear(hv, name_of(wish), found)
+
+
 def passed(
     wish: VmWish, found: VmFound, domain: VmDomain, hv: Optional[Hypervisor], look_at_source: Callable[[], Any]
 ) -> Dict[str, Any]:
@@ -47,7 +57,7 @@ def passed(
     if sign is None or hv is None:
         remedy = "Set fixup_options.serial_console, or install the guest agent on the physical machine"
         raise CannotConverge(attempted, "nothing would show that it has booted: %s" % why, remedy)
-    name = "%s.boot-test" % wish.domain_name
+    name = name_of(wish)
     _clear(hv, name, found)
     wanted = _trial(domain.wanted(found, anew=True), found, name)
     boot_watch.forget(wanted.serial_log or "")
@@ -116,8 +126,7 @@ def _clear(hv: Hypervisor, name: str, found: VmFound) -> None:
     dom = domains.find(hv, name)
     if dom is None:
         return
-    trials = {disk.trial for disk in found.disks}
-    if not trials.issuperset(disk.source for disk in domains.read(dom)[0].disks):
+    if not _is_trial(hv, name, found):
         remedy = "Rename that domain, or give domain another name"
         raise CannotConverge(
             "Boot a copy as domain %s" % name, "a domain of that name is there, with other disks", remedy
@@ -125,6 +134,12 @@ def _clear(hv: Hypervisor, name: str, found: VmFound) -> None:
     if domains.status(dom).active:
         lifecycle.destroy(dom)
     definitions.undefine(hv, dom)
+
+
+def _is_trial(hv: Hypervisor, name: str, found: VmFound) -> bool:
+    dom = domains.find(hv, name)
+    trials = {disk.trial for disk in found.disks}
+    return dom is not None and trials.issuperset(disk.source for disk in domains.read(dom)[0].disks)
 
 
 @contextlib.contextmanager

@@ -137,6 +137,8 @@ class Vm:
 
     def retire(self) -> None:
         """The images are about to change: no overlay over them, and no record of one, is worth anything."""
+        if self._hv is not None:
+            p2v_boot_test.end_left(self.wish, self.found, self._hv)
         stale = [disk for disk in self.found.disks if disk.overlay in self.found.marks]
         p2v_vm_files.retire(stale, self._record_path)
 

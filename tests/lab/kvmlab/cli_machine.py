@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kvmlab import machines, preflight
 from kvmlab.errors import LabError
-from kvmlab.machine_shape import FIRMWARES, NETWORKS, TABLES, Image, Machine, read_packages
+from kvmlab.machine_shape import FIRMWARES, LAYOUTS, NETWORKS, TABLES, Image, Machine, read_packages
 from kvmlab.paths import DEFAULT_NAME, LabPaths
 from kvmlab.run import locked
 from kvmlab.shape import RELEASES
@@ -47,6 +47,10 @@ def _add_start(kinds: Kinds) -> None:
     start.add_argument("--memory-mib", type=int, default=1024, metavar="N", help="default: %(default)s")
     start.add_argument("--cpus", type=int, default=2, metavar="N", help="default: %(default)s")
     start.add_argument("--disk-gib", type=int, default=8, metavar="N", help="sparse (default: %(default)s)")
+    start.add_argument("--layout", default="lvm", choices=LAYOUTS, help="of the first disk (default: %(default)s)")
+    start.add_argument(
+        "--disks", type=int, default=1, metavar="N", help="2 GiB each, but the first (default: %(default)s)"
+    )
     start.add_argument("--nics", type=int, default=1, metavar="N", help="cards on the switch (default: %(default)s)")
     start.add_argument("--network", default="networkd", choices=NETWORKS, help="who configures the first card")
     start.add_argument("--table", default="gpt", choices=TABLES, help="partition table (default: %(default)s)")
@@ -62,8 +66,16 @@ def _add_start(kinds: Kinds) -> None:
 def _start(lab: LabRecord, arguments: argparse.Namespace) -> None:
     preflight.check()
     packages = read_packages(arguments.packages, arguments.os)
-    image = Image(arguments.os, packages, arguments.network, arguments.table, arguments.firmware, arguments.disk_gib)
-    wanted = Machine("", "", image, arguments.memory_mib, arguments.cpus, arguments.nics)
+    image = Image(
+        arguments.os,
+        packages,
+        arguments.network,
+        arguments.table,
+        arguments.firmware,
+        arguments.disk_gib,
+        arguments.layout,
+    )
+    wanted = Machine("", "", image, arguments.memory_mib, arguments.cpus, arguments.nics, arguments.disks)
     machines.start(lab, arguments.machine, wanted)
 
 

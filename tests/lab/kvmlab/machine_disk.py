@@ -35,6 +35,14 @@ auto {interface}
 iface {interface} inet static
 \taddress {address}/{prefix}
 """
+# Of each layout: the root's filesystem, and how it is mounted.
+FILESYSTEMS = {
+    "lvm": ("ext4", ""),
+    "ext4": ("ext4", ""),
+    "xfs": ("xfs", ""),
+    "btrfs": ("btrfs", ",subvol=@rootfs"),
+}
+MORE_GIB = 2
 HOSTS = """\
 127.0.0.1\tlocalhost
 127.0.1.1\t{name}
@@ -51,10 +59,12 @@ def create(lab: str, machine: Machine, base: Path) -> str:
     disk = paths.machine(machine.name).disk
     disk.parent.mkdir(parents=True, exist_ok=True)
     unfinished = disk.with_suffix(".tmp")
+    for more in paths.machine(machine.name).more_disks(machine.disks):
+        run(["qemu-img", "create", "-q", "-f", "qcow2", more, f"{MORE_GIB}G"])
     backing = ["-b", base / machine_image.DISK, "-F", "raw"]
     run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, unfinished])
     begin, length = (base / machine_image.ROOT).read_text().split()
-    with _as_file(lab, machine, unfinished) as image, _mounted(image, begin, length) as root:
+    with _as_file(lab, machine, unfinished) as image, _mounted(image, begin, length, machine.image.layout) as root:
         for name in ("machine-id", "hostname"):
             (root / "etc" / name).unlink(missing_ok=True)
         identity.write_identity(root, machine.host, paths, _network(machine))
@@ -103,10 +113,11 @@ def _as_file(lab: str, machine: Machine, disk: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _mounted(image: Path, begin: str, length: str) -> Iterator[Path]:
+def _mounted(image: Path, begin: str, length: str, layout: str) -> Iterator[Path]:
     root = image.with_suffix(".root")
     root.mkdir(exist_ok=True)
-    run(["mount", "-t", "ext4", "-o", f"loop,offset={begin},sizelimit={length}", image, root])
+    kind, more = FILESYSTEMS[layout]
+    run(["mount", "-t", kind, "-o", f"loop,offset={begin},sizelimit={length}{more}", image, root])
     try:
         yield root
     finally:

@@ -43,6 +43,9 @@ MASKED = ("e2scrub_reap.service", *(unit for unit in images.MASKED if unit.endsw
 def build(image: Image) -> Path:
     """Directory with the disk of that image, and where on it the root filesystem is."""
     tree = tree_of(image)
+    if image.layout != "lvm":
+        key = key_of([FORMAT, tree.name, image.layout, str(image.disk_gib), (SCRIPTS / "plain").read_text()])
+        return _used(build_once(f"disk-{image.release}", key, lambda target: _make_plain(image, tree, target)))
     sources = [hashlib.sha256((SCRIPTS / name).read_bytes()).hexdigest() for name in ("lay-out", "finish")]
     key = key_of([FORMAT, tree.name, image.table, str(image.disk_gib), *sources])
     return _used(build_once(f"disk-{image.release}", key, lambda target: _make_disk(image, tree, target)))
@@ -102,6 +105,11 @@ def _make_special(image: Image, common: Path, target: Path) -> None:
         sources.unlink()
     if image.network != "networkd":
         run(["chroot", target, "systemctl", "disable", "systemd-networkd.service"], log=log)
+
+
+def _make_plain(image: Image, tree: Path, target: Path) -> None:
+    words = [SCRIPTS / "plain", tree, target / DISK, str(image.disk_gib), image.layout]
+    run([*NAMESPACE, *words], log=build_log(f"disk-{image.release}"))
 
 
 def _make_disk(image: Image, tree: Path, target: Path) -> None:

@@ -38,6 +38,10 @@ def command(machine: Machine, paths: MachinePaths, shares: dict[str, str]) -> li
     # Writes need not outlive this machine, only the one in it.
     words += ["-drive", f"file={paths.disk},if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap"]
     words += ["-device", f"ide-hd,drive=disk,bus=ide.0,serial=LAB-{machine.name.upper()}"]
+    for number, more in enumerate(paths.more_disks(machine.disks), start=1):
+        words += ["-drive", f"file={more},if=none,id=disk{number},format=qcow2,cache=unsafe,discard=unmap"]
+        serial = f"LAB-{machine.name.upper()}-{number}"
+        words += ["-device", f"ide-hd,drive=disk{number},bus=ide.{number},serial={serial}"]
     for nic in range(machine.nics):
         words += ["-netdev", f"tap,id=nic{nic},ifname={machine.port(nic)},script=no,downscript=no"]
         card = f"e1000,netdev=nic{nic},mac={machine.mac(nic)},bus=pcie.0,addr={FIRST_SLOT + nic:#x},romfile="

@@ -16,7 +16,10 @@ FIRST, LAST = 51, 99
 NETWORKS = ("networkd", "ifupdown")
 TABLES = ("gpt", "mbr")
 FIRMWARES = ("bios", "uefi")
+# lvm: as an installer would do it today. The others are those of tests/lab/machine/plain.
+LAYOUTS = ("lvm", "ext4", "xfs", "btrfs")
 MAX_NICS = 8
+MAX_DISKS = 4
 # The first slot that no other device of the machine takes; Linux names the card after it.
 FIRST_SLOT = 16
 LISTS = LAB_DIR / "machine-lists"
@@ -32,6 +35,7 @@ class Image:
     table: str = "gpt"
     firmware: str = "bios"
     disk_gib: int = 8
+    layout: str = "lvm"
 
     @property
     def common(self) -> list[str]:
@@ -57,6 +61,8 @@ class Machine:
     memory_mib: int = 1024
     cpus: int = 2
     nics: int = 1
+    # Those behind the first one are empty.
+    disks: int = 1
 
     @property
     def release(self) -> str:
@@ -89,6 +95,8 @@ def check_image(image: Image) -> Image:
         raise LabError("--table mbr --firmware uefi: UEFI boots from GPT here", "leave one of them out")
     if not 4 <= image.disk_gib <= 128:
         raise LabError(f"--disk-gib {image.disk_gib}: between 4 and 128")
+    if image.layout != "lvm" and (image.firmware, image.table) != ("bios", "mbr"):
+        raise LabError(f"--layout {image.layout}: boots by BIOS from MBR", "add --table mbr, without --firmware")
     wrong = [name for name in image.packages if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", name)]
     if wrong:
         raise LabError(f"--packages: {', '.join(map(repr, wrong))} cannot be the name of a package")
@@ -105,6 +113,8 @@ def check_machine(machine: Machine) -> Machine:
         raise LabError(f"--cpus {machine.cpus}: between 1 and 4")
     if not 1 <= machine.nics <= MAX_NICS:
         raise LabError(f"--nics {machine.nics}: between 1 and {MAX_NICS}")
+    if not 1 <= machine.disks <= MAX_DISKS:
+        raise LabError(f"--disks {machine.disks}: between 1 and {MAX_DISKS}")
     check_image(machine.image)
     return machine
 

@@ -64,7 +64,8 @@ def _check_new(lab: LabRecord, wanted: Machine) -> None:
 def describe(machine: Machine) -> str:
     """A machine in one line."""
     image = machine.image
-    words = [image.release, f"{image.disk_gib} GiB {image.table} {image.firmware}", image.network]
+    words = [image.release, f"{image.disk_gib} GiB {image.table} {image.layout} {image.firmware}", image.network]
+    words += [f"{machine.disks} disks"] if machine.disks > 1 else []
     words += [f"{machine.cpus} cpu", f"{machine.memory_mib} MiB", f"{machine.nics} nic"]
     return ", ".join([*words, *([f"with {' '.join(image.packages)}"] if image.packages else [])])
 

@@ -58,6 +58,10 @@ class MachinePaths:
         """What the machine has written, over the image it began with."""
         return self.base / "disk.qcow2"
 
+    def more_disks(self, count: int) -> list[Path]:
+        """The disks behind the first one, of a machine with so many."""
+        return [self.base / f"disk{number}.qcow2" for number in range(1, count)]
+
     @property
     def variables(self) -> Path:
         """What its UEFI remembers."""

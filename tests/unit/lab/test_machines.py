@@ -43,6 +43,21 @@ def test_qemu_names_the_cards_so_that_linux_calls_them_what_the_configuration_sa
     assert not {"-kernel", "-initrd", "-append"} & set(words)
 
 
+def test_disks_behind_the_first_have_a_port_and_a_serial_number_each():
+    words = machine_qemu.command(replace(PM1, disks=3), MachinePaths(Path("/m")), {})
+    disks = [word for word in words if word.startswith("ide-hd,")]
+    assert [disk.partition("bus=")[2] for disk in disks] == [
+        "ide.0,serial=LAB-PM1",
+        "ide.1,serial=LAB-PM1-1",
+        "ide.2,serial=LAB-PM1-2",
+    ]
+    assert [word.partition(",")[0] for word in words if word.startswith("file=/m")] == [
+        "file=/m/disk.qcow2",
+        "file=/m/disk1.qcow2",
+        "file=/m/disk2.qcow2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -51,6 +66,8 @@ def test_qemu_names_the_cards_so_that_linux_calls_them_what_the_configuration_sa
         ({"memory_mib": 64}, "--memory-mib 64"),
         ({"cpus": 0}, "--cpus 0"),
         ({"nics": 9}, "--nics 9"),
+        ({"disks": 5}, "--disks 5"),
+        ({"image": Image(layout="xfs")}, "boots by BIOS from MBR"),
         ({"image": Image(release="jessie")}, "unknown release"),
         ({"image": Image(disk_gib=1)}, "--disk-gib 1"),
         ({"image": Image(table="mbr", firmware="uefi")}, "UEFI boots from GPT"),

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 import pytest
 
@@ -262,16 +264,48 @@ def test_the_pause_is_predicted_with_the_guest_once_it_was_rehearsed(place: VmPl
     assert not any("not rehearsed" in words for words in told["summary"])
 
 
-def test_what_a_dead_run_left_is_cleared_and_a_running_guest_is_not(place: VmPlace, hv: Any) -> None:
+@contextlib.contextmanager
+def in_use(trial: Path, until: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has the overlay open, and with it the image below, until the fake domain of that name is ended."""
+    socket = trial.with_suffix(".socket")
+    words = ["qemu-nbd", "--persistent", "--format=qcow2", "--socket=%s" % socket, str(trial)]
+    destroy = fake_hypervisor.FakeDomain.destroyFlags
+
+    def destroyed(dom: Any, flags: int = 0) -> int:
+        if dom.name() == until:
+            process.kill()
+            process.wait()
+        return int(destroy(dom, flags))
+
+    monkeypatch.setattr(fake_hypervisor.FakeDomain, "destroyFlags", destroyed)
+    with subprocess.Popen(words) as process:
+        try:
+            latest = time.monotonic() + 30
+            while not socket.exists():
+                assert process.poll() is None and time.monotonic() < latest
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.kill()
+            socket.unlink(missing_ok=True)
+
+
+def test_what_a_dead_run_left_is_cleared_and_a_running_guest_is_not(
+    place: VmPlace, hv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.made(wish(), TESTED)
     left = hv.conn.domains["old1"].XMLDesc(0).replace(">old1<", ">old1.boot-test<")
     left = left.replace(hv.conn.domains["old1"].UUIDString(), "11111111-2222-3333-4444-555555555555")
     hv.conn.defineXMLFlags(left.replace("/%s" % OVERLAY, "/.%s.boot-test" % OVERLAY))
     hv.conn.domains["old1.boot-test"].createWithFlags(0)
-    (place.pool / ".old1-sda.vm.qcow2.boot-test").write_bytes(b"left")
-    source = place.new_source(wish())
-    source.write("sda", 9 * MIB, b"new" * 100)
-    place.made(wish(), TESTED, source)
+    trial = place.pool / (".%s.boot-test" % OVERLAY)
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(place.pool / OVERLAY), str(trial)]
+    subprocess.run(argv, check=True)
+    with in_use(trial, "old1.boot-test", monkeypatch) as qemu:
+        source = place.new_source(wish())
+        source.write("sda", 9 * MIB, b"new" * 100)
+        place.made(wish(), TESTED, source)
+        assert qemu.poll() is not None
     assert list(hv.conn.domains) == ["old1"] and place.there() == ALL
 
     hv.conn.domains["old1"].createWithFlags(0)
