@@ -17,9 +17,8 @@ PLUGGABLE = ("virtio", "scsi", "usb")
 DISKS = ("disk", "lun")
 REMOVABLE = ("cdrom", "floppy")
 
-# Emulated guests of QEMU 7.2 died by "corrupted size vs. prev_size" soon after each vCPU that they gave back.
-GIVES_VCPUS_BACK = 10000000
-
+# QEMU 7.2 without KVM ended with "corrupted size vs. prev_size" soon after each vCPU that a guest had given back.
+EMULATED = "an emulated guest may die of it"
 NO_PORT = "no PCI port of the running guest is free"
 PAUSED = "the guest stands still and gives nothing back"
 NO_HOT_CHANGE = ""
@@ -28,7 +27,7 @@ NO_HOT_CHANGE = ""
 class Ask(NamedTuple):
     """One change of a running guest. defined: the definition says it already, so the guest was told before.
 
-    awake: the guest runs, and can answer. qemu_version: as libvirt encodes it.
+    awake: the guest runs, and can answer.
     """
 
     change: Change
@@ -36,7 +35,6 @@ class Ask(NamedTuple):
     room: Room
     defined: bool
     awake: bool
-    qemu_version: int
 
 
 def obstacle(ask: Ask) -> Optional[str]:
@@ -73,8 +71,8 @@ def _vcpus(ask: Ask) -> Optional[str]:
         return "the guest was started with %d at most" % ask.live.vcpus
     if wanted < now and now - wanted > ask.room.removable_vcpus:
         return "the guest keeps those that it booted with"
-    if wanted < now and ask.live.type == "qemu" and ask.qemu_version < GIVES_VCPUS_BACK:
-        return "an emulated guest of this QEMU dies of it"
+    if wanted < now and ask.live.type == "qemu":
+        return EMULATED
     return None if ask.awake or wanted > now else PAUSED
 
 

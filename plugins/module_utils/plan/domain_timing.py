@@ -105,7 +105,7 @@ def _split(
         why = (
             ""
             if change is None or not wanted.apply_live
-            else obstacle(Ask(change, domain, room, config is None, awake, found.host.facts.qemu_version))
+            else obstacle(Ask(change, domain, room, config is None, awake))
         )
         if change is not None and why is None:
             live.append(_live_step(change, config, found))

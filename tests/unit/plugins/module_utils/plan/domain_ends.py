@@ -79,7 +79,7 @@ def host_of(given: Mapping[str, Any]) -> HostView:
         cpu_xml="",
         emulators=(Emulator("x86_64", "/usr/bin/qemu-system-x86_64", types, machines),),
         libvirt_version=9000000,
-        qemu_version=given.get("qemu_version", 7002000),
+        qemu_version=7002000,
     )
     pools = (
         Pool("default", UUID, "dir", IMAGES, True, True, 10000, 9000),
