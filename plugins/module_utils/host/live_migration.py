@@ -24,6 +24,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.schedule import
     BANDWIDTH,
     DOWNTIME,
     EXTEND,
+    LEAVE,
     PAUSE,
     POSTCOPY,
     Act,
@@ -41,6 +42,7 @@ class Order:
     the name in the destination's certificate. connections: in parallel for memory; 0 means the one that always is.
     dest_xml, persistent_xml: the running and the persistent configuration there, when they differ from those here.
     compression: zstd, zlib, xbzrle or None. throttle_percent: with auto-converge the first and each further slowdown.
+    resume: the post-copy that broke off, instead of a new move (libvirt 8.5).
     """
 
     dest_uri: str
@@ -57,6 +59,7 @@ class Order:
     compression: Optional[str] = None
     throttle_percent: Optional[Tuple[int, int]] = None
     postcopy: bool = False
+    resume: bool = False
 
 
 @dataclass
@@ -95,6 +98,8 @@ def flags_of(order: Order) -> List[str]:
         names.append("VIR_MIGRATE_AUTO_CONVERGE")
     if order.postcopy:
         names.append("VIR_MIGRATE_POSTCOPY")
+    if order.resume:
+        names.append("VIR_MIGRATE_POSTCOPY_RESUME")
     return names
 
 
@@ -133,7 +138,7 @@ def _attend(
     on_sample: Callable[[Sample], None],
     steer: Steer,
 ) -> None:
-    """Until the call that migrates has returned, or was told to end and has not."""
+    """Until the call that migrates has returned, was told to end and has not, or is left to itself."""
     give_up_at: Optional[float] = None
     while worker.is_alive():
         worker.join(POLL_S)
@@ -145,6 +150,9 @@ def _attend(
             watched.samples.append(sample)
             on_sample(sample)
         for act in steer(sample, elapsed):
+            if act.what == LEAVE:
+                watched.error = act.why
+                return
             _do(dom, act, watched)
             if act.what == ABORT and give_up_at is None:
                 give_up_at = elapsed + ABORTS_WITHIN_S
@@ -183,6 +191,9 @@ def _call(dom: Any, order: Order, watched: Watched) -> None:
     if order.throttle_percent:
         params[libvirt.VIR_MIGRATE_PARAM_AUTO_CONVERGE_INITIAL] = order.throttle_percent[0]
         params[libvirt.VIR_MIGRATE_PARAM_AUTO_CONVERGE_INCREMENT] = order.throttle_percent[1]
+    if order.resume and not flag("VIR_MIGRATE_POSTCOPY_RESUME"):
+        watched.error = "python3-libvirt here is older than 8.5 and cannot ask for it"
+        return
     try:
         dom.migrateToURI3(order.dest_uri, params, flag(*flags_of(order)))
     except libvirt.libvirtError as error:
@@ -205,6 +216,15 @@ def _do(dom: Any, act: Act, watched: Watched) -> None:
     # When libvirt refuses, it ended by itself in the same moment; the caller looks at both ends anyway.
     with contextlib.suppress(libvirt.libvirtError):
         hands[act.what]()
+
+
+def interrupt_postcopy(dom: Any) -> None:
+    """Let QEMU on the source give up the connection to the other half: a post-copy can be resumed only after that (libvirt 8.5)."""
+    only_that = flag("VIR_DOMAIN_ABORT_JOB_POSTCOPY")
+    # It refuses when QEMU has given up by itself.
+    with contextlib.suppress(libvirt.libvirtError):
+        if only_that:
+            dom.abortJobFlags(only_that)
 
 
 def sample_of(dom: Any, at_ms: int) -> Optional[Sample]:

@@ -11,8 +11,8 @@ from typing import Any, Dict, Optional, Tuple
 
 # What may be done at a stall, in Schedule.at_stall.
 EXTEND, POSTCOPY, PAUSE, ABORT = "extend", "postcopy", "pause", "abort"
-# What else may be done to a running move. downtime: the next step of the ramp.
-DOWNTIME, BANDWIDTH = "downtime", "bandwidth"
+# What else may be done to a running move. downtime: the next step of the ramp. leave: nothing; it goes on without us.
+DOWNTIME, BANDWIDTH, LEAVE = "downtime", "bandwidth", "leave"
 
 NEVER, IF_NEEDED, ALWAYS = "never", "if_needed", "always"
 AUTO, NONE, ZSTD, ZLIB, XBZRLE = "auto", "none", "zstd", "zlib", "xbzrle"

@@ -63,12 +63,14 @@ def told(wish: Wish, found: Found) -> Tuple[str, str]:
     if outcome != settlement.BROKEN_OFF:
         return "its post-copy move broke off: " + where, remedy.strip()
     why = why_not_resumed(found)
-    return "its post-copy move broke off: %s%s" % (where, "; %s" % why if why else ""), _by_hand(wish, found, why)
+    return "its post-copy move broke off: %s%s" % (where, "; %s" % why if why else ""), by_hand(wish, source, dest, why)
 
 
-def _by_hand(wish: Wish, found: Found, why: Optional[str]) -> str:
-    """TCP gives up after about 15 minutes (Linux, tcp_retries2); until then QEMU on both sides waits for the link."""
-    source, dest = found.source.side, found.dest.side
+def by_hand(wish: Wish, source: str, dest: str, why: Optional[str] = None) -> str:
+    """What a person can do. source, dest: names of the hosts. why: it cannot be resumed, if so.
+
+    TCP gives up after about 15 minutes (Linux, tcp_retries2); until then QEMU on both sides waits for the link.
+    """
     resume = (
         "If it does not: on %s, virsh domjobabort %s --postcopy, which lets QEMU give up the old connection, and virsh migrate "
         "--live --p2p --persistent --undefinesource --postcopy --postcopy-resume %s %s. "

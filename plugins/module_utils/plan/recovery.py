@@ -21,7 +21,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import 
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, End, Found, Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
-from ansible_collections.kvmops.fleet.plugins.module_utils.plan import postcopy
+from ansible_collections.kvmops.fleet.plugins.module_utils.plan import encryption, postcopy
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.presence import ACTIVE, MISSING, OFF, presence
 
 # Paused by a migration and not by a person: one half of a guest on its way.
@@ -37,6 +37,8 @@ FINISH, AGAIN, GO_ON, LOOK = "finish", "again", "go on", "look"
 STOP_SOURCE, STOP_DEST, RESUME_SOURCE, WITHDRAW_DEST = "stop-source", "stop-dest", "resume-source", "withdraw-dest"
 # After that, the guest that the move itself had paused.
 RESUME_DEST = "resume-dest"
+# Not a guest that goes on, but a move: what the destination still lacks of its memory is sent.
+RESUME_POSTCOPY = "resume-postcopy"
 
 
 class Row(NamedTuple):
@@ -75,7 +77,7 @@ ROWS: Dict[Tuple[str, str, str], Row] = {
         LOOK, None, "the guest may have run there, and the source may have the rest of its memory"
     ),
     (LIVE, SPLIT, ACTIVE): Row(FINISH, STOP_SOURCE, "it runs there with all of its memory"),
-    (LIVE, SPLIT, SPLIT): Row(LOOK, None, "its memory is on both, and neither half is whole"),
+    (LIVE, SPLIT, SPLIT): Row(FINISH, RESUME_POSTCOPY, "it runs there, and what it lacks of its memory is still here"),
     (OFFLINE, MISSING, MISSING): Row(LOOK, None, "neither host knows the guest any more"),
     (OFFLINE, MISSING, OFF): Row(FINISH, None, "the source let go after everything had been verified there"),
     (OFFLINE, MISSING, ACTIVE): Row(FINISH, None, "the source let go, and the guest was started there"),
@@ -135,11 +137,13 @@ def recover(wish: Wish, found: Found) -> Recovery:
 
 
 def _refuse_halves(wish: Wish, found: Found, note: Optional[Journal]) -> None:
-    """A post-copy that broke, unless all of the memory had come: what became of the guest, and what a person can do."""
+    """A post-copy that broke, unless all of the memory had come or can still come: what became of the guest, what a person can do."""
     if note is None and found.leaving is not None:
         words = "its post-copy move to %s broke off, and the other half of it is there" % found.leaving.dest
         raise CannotConverge(_attempt(wish), words, "Run again with that host. Stop neither half")
-    if note is None or ROWS[(LIVE, word(found.source), word(found.dest))].answer == LOOK:
+    row = ROWS[(LIVE, word(found.source), word(found.dest))]
+    cannot = row.first == RESUME_POSTCOPY and postcopy.why_not_resumed(found)
+    if note is None or row.answer == LOOK or cannot:
         raise CannotConverge(_attempt(wish), *postcopy.told(wish, found))
 
 
@@ -271,9 +275,10 @@ def _first(first: str, wish: Wish, found: Found) -> Step:
         STOP_DEST: "stop the paused half of %s on %s, which never ran" % (wish.name, there),
         RESUME_SOURCE: "let %s go on on %s, where an interrupted move left it paused" % (wish.name, here),
         RESUME_DEST: "let %s go on on %s, where an interrupted move left it paused" % (wish.name, there),
+        RESUME_POSTCOPY: "resume the post-copy of %s from %s to %s, which broke off" % (wish.name, here, there),
         WITHDRAW_DEST: "remove the definition of %s from %s, which an earlier move made" % (wish.name, there),
     }[first]
-    return Step(first, words)
+    return Step(first, words, {"tls": encryption.decided(wish, found).tls} if first == RESUME_POSTCOPY else {})
 
 
 def _settled(first: Optional[str], found: Found) -> Found:
@@ -281,6 +286,9 @@ def _settled(first: Optional[str], found: Found) -> Found:
     source, dest = found.source, found.dest
     if first in (STOP_DEST, WITHDRAW_DEST):
         return replace(found, dest=replace(dest, domain=None, status=None, active_domain=None, same_uuid_name=None))
+    if first == RESUME_POSTCOPY and dest.status is not None:
+        gone = replace(source, domain=None, status=None, active_domain=None)
+        return replace(found, source=gone, dest=replace(dest, status=replace(dest.status, reason=None)))
     if first == STOP_SOURCE and source.status is not None:
         off = replace(source.status, state="shutoff", reason=None)
         kept = off if off.persistent else None

@@ -123,7 +123,8 @@ def told(outcome: str, here: str, there: str, source: str, dest: str) -> Tuple[s
         BROKEN_OFF: (
             "its memory is partly on %s (%s) and partly on %s (%s)" % (source, here, dest, there),
             "Stop neither half, and never resume the one on %s: it is outdated since the guest ran on %s. "
-            "Restore the link, then run again: it says whether and how libvirt can resume the move. " % (source, dest),
+            "Restore the link, then run again: that run resumes the move, or says why libvirt cannot. "
+            % (source, dest),
         ),
         LOST: _lost(here, there, source, dest),
         UNKNOWN: (

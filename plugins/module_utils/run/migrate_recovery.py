@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Callable, Dict
 
 from ansible_collections.kvmops.fleet.plugins.module_utils.host import (
@@ -20,9 +21,11 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.host import journal a
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.commands import HERE
 from ansible_collections.kvmops.fleet.plugins.module_utils.host.libvirt_api import Hypervisor
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.domain import PAUSED
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.errors import DomainGone
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import LEAVING
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import Wish
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
+from ansible_collections.kvmops.fleet.plugins.module_utils.run import migrate_resume
 from ansible_collections.kvmops.fleet.plugins.module_utils.run.migrate_ends import Ends
 
 
@@ -53,6 +56,15 @@ def _resume(hv: Hypervisor, name: str) -> None:
         lifecycle.resume(dom)
 
 
+def _join(wish: Wish, ends: Ends, step: Step) -> None:
+    migrate_resume.take(wish, ends, step.args["tls"])
+    # A move that went on by itself ends without libvirt's remembering that the definition was to go.
+    dom = domains.find(ends.source, wish.name)
+    with contextlib.suppress(DomainGone):
+        if dom is not None and not domains.status(dom).active:
+            definitions.undefine(ends.source, dom)
+
+
 def _remove(ends: Ends, step: Step) -> None:
     files.remove(ends.files_of_dest, step.args["path"])
     if step.args["pool"]:
@@ -70,6 +82,7 @@ _HANDS: Dict[str, Callable[[Wish, Ends, Step], Any]] = {
     "stop-source": lambda wish, ends, step: _stop(ends.source, wish.name),
     "stop-dest": lambda wish, ends, step: _stop(ends.dest, wish.name),
     "resume-source": lambda wish, ends, step: _resume(ends.source, wish.name),
+    "resume-postcopy": _join,
     "resume-dest": lambda wish, ends, step: _resume(ends.dest, wish.name),
     "withdraw-dest": lambda wish, ends, step: _undefine(ends.dest, wish.name),
     "undefine-source": lambda wish, ends, step: _undefine(ends.source, wish.name),

@@ -102,6 +102,20 @@ def test_a_job_that_does_not_end_is_left_after_a_while(monkeypatch: pytest.Monke
     assert watched.stopped == "abort" and "it was told to end and has not" in (watched.error or "")
 
 
+def test_a_job_that_is_left_goes_on() -> None:
+    guest = Guest()
+    watched = run(guest, [[Act("leave", "it sends nothing")]])
+    assert guest.done == [("downtime", 50)] and watched.error == "it sends nothing" and watched.stopped is None
+
+
+def test_a_resume_is_not_asked_for_where_it_would_be_a_new_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag that libvirt's binding does not know counts as none."""
+    monkeypatch.delattr(libvirt, "VIR_MIGRATE_POSTCOPY_RESUME")
+    guest = Guest()
+    watched = run(guest, [], Order("qemu+ssh://root@kvm2/system", None, postcopy=True, resume=True))
+    assert guest.flags == 0 and "older than 8.5" in (watched.error or "")
+
+
 def test_a_sample_holds_what_steering_asks_for() -> None:
     watched = run(Guest(), [(), [Act("abort", "enough")]])
     sample = watched.samples[0]

@@ -22,6 +22,7 @@ from ansible_collections.kvmops.fleet.plugins.module_utils.model.journal import 
     journal_of,
 )
 from ansible_collections.kvmops.fleet.plugins.module_utils.model.migration import LIVE, OFFLINE, Found
+from ansible_collections.kvmops.fleet.plugins.module_utils.model.steps import Step
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan import recovery
 from ansible_collections.kvmops.fleet.plugins.module_utils.plan.migration import plan_move
 from ansible_collections.kvmops.fleet.tests.unit.plugins.module_utils.plan.crash_world import (
@@ -255,11 +256,38 @@ def broken(dest: object, leaving: object = None, source: object = None) -> Found
     return replace(found_of({"source": source or HALF_HERE, "dest": dest}), leaving=leaving)
 
 
-@pytest.mark.parametrize("leaving", [None, note(phase=HANDING_OVER)])
-def test_two_halves_of_a_post_copy_are_a_persons_business(leaving: object) -> None:
-    found = broken(dict(NEWER, state="running", reason=BROKEN), leaving)
+@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize(("here", "there"), [(BROKEN, "postcopy"), ("postcopy", BROKEN), (BROKEN, BROKEN)])
+def test_two_halves_of_a_post_copy_that_one_side_calls_broken_become_one(here: str, there: str, tls: bool) -> None:
+    """What has to be done after the move is done after that."""
+    autostart = Step("autostart", "set autostart")
+    found = broken(
+        dict(NEWER, state="running", reason=there),
+        note(phase=HANDING_OVER, created=(), closing=(autostart,)),
+        dict(HALF_HERE, reason=here),
+    )
+    steps = plan_move(wish_of({"tls": tls}), found).plan.steps
+    assert [step.action for step in steps] == ["resume-postcopy", "autostart", "forget"]
+    assert steps[0].args == {"tls": tls}
+
+
+def test_two_halves_that_are_one_again_are_on_the_destination() -> None:
+    found = broken(dict(NEWER, state="running", reason=BROKEN), note(phase=HANDING_OVER))
+    after = recovery.recover(wish_of({}), found).found
+    assert after.source.status is None and recovery.word(after.dest) == recovery.ACTIVE
+
+
+def test_two_halves_that_no_note_tells_of_are_a_persons_business() -> None:
+    """Somebody else moved it, and nobody knows how."""
+    found = broken(dict(NEWER, state="running", reason=BROKEN))
     with pytest.raises(CannotConverge, match="--postcopy-resume web1 .*Never resume the half on kvm1"):
         plan_move(wish_of({}), found)
+
+
+def test_a_source_with_a_release_that_crashes_as_a_destination_resumes() -> None:
+    source = dict(HALF_HERE, libvirt_version=11003000)
+    found = broken(dict(NEWER, state="running", reason=BROKEN), note(phase=HANDING_OVER), source)
+    assert recovery.recover(wish_of({}), found).steps[0].action == "resume-postcopy"
 
 
 def test_the_half_on_the_source_is_stopped_when_all_of_it_is_there() -> None:
